@@ -1,0 +1,1 @@
+"""Transfer learning with convolutional networks, as PyTorch Lightning modules."""

@@ -1,0 +1,1 @@
+"""LightningDataModules; they deliver uint8 images."""

@@ -1,0 +1,228 @@
+"""Pictures in folders, one folder a class, as a LightningDataModule that delivers uint8.
+
+Shapes: B batch, H W picture, K classes, N samples.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_transfer.data.sampler import EpochSampler
+from lightning_transfer.data.scan import SPLITS, Samples, Scan, scan_folder
+from lightning_transfer.data.transforms import (
+    Resize,
+    UnreadablePictureError,
+    load_image,
+    resize_image,
+    to_tensor,
+)
+from lightning_transfer.errors import DataError
+
+OnBadImage = Literal["error", "skip"]
+Choice = TypeVar("Choice", bound=str)
+
+
+class ImageDataset(Dataset[tuple[Tensor, int]]):
+    """The pictures of one split: item i is ((3, H, W) uint8, label).
+
+    Attributes:
+        root: The folder that the samples' paths are below.
+        samples: Paths and labels.
+        image_size: H and W, in pixels.
+        resize: "squash" or "crop".
+    """
+
+    def __init__(self, root: Path, samples: Samples, image_size: int = 150, resize: Resize = "squash") -> None:
+        self.root = root
+        self.samples = samples
+        self.image_size = image_size
+        self.resize: Resize = resize
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = load_image(self.root / self.samples.paths[index])
+        return to_tensor(resize_image(image, self.image_size, self.resize)), self.samples.labels[index]
+
+
+class ImageFolderDataModule(LightningDataModule):
+    """Pictures below a folder, any number of classes, in batches of ((B, 3, H, W) uint8, (B,) int64).
+
+    Args:
+        root: `root/{train,validation,test}/<class>/*` (test may be missing), or `root/<class>/*`, which is split
+            here: stratified, and the same for the same `seed`.
+        image_size: H and W of every picture, in pixels.
+        resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts the middle.
+        batch_size: B, a process.
+        seed: Of the split and of the order in each epoch.
+        split: Shares of train, validation and test, for a folder that is not split.
+        max_samples: Keep the first so many pictures of each split, the classes taken in turn.
+        on_bad_image: "error" stops at the first picture that cannot be decoded, and names it; "skip" decodes
+            every picture once beforehand, and lists those it leaves out.
+        num_workers: Processes that decode; half of the processor's cores, at least one and at most eight,
+            where it is not given. 0 decodes in the main process.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/pictures",
+        image_size: int = 150,
+        resize: Resize = "squash",
+        batch_size: int = 20,
+        seed: int = 0,
+        split: tuple[float, float, float] = (0.5, 0.25, 0.25),
+        max_samples: int | None = None,
+        on_bad_image: OnBadImage = "error",
+        num_workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root)
+        self.image_size = _positive("image_size", image_size)
+        self.resize: Resize = _one_of("resize", resize, get_args(Resize))
+        self.batch_size = _positive("batch_size", batch_size)
+        self.seed = seed
+        self.split = split
+        self.max_samples = max_samples if max_samples is None else _positive("max_samples", max_samples)
+        self.on_bad_image: OnBadImage = _one_of("on_bad_image", on_bad_image, get_args(OnBadImage))
+        self.num_workers = default_workers() if num_workers is None else num_workers
+        self._scan: Scan | None = None
+
+    @property
+    def scan(self) -> Scan:
+        """What the folder holds; looked up once."""
+        if self._scan is None:
+            scan = scan_folder(self.root, self.split, self.seed)
+            if self.on_bad_image == "skip":
+                scan = without_bad_images(scan)
+            if self.max_samples is not None:
+                kept = {name: samples.first(self.max_samples) for name, samples in scan.splits.items()}
+                scan = replace(scan, splits=kept)
+            for path, reason in scan.left_out:
+                rank_zero_info(f"Left out: {scan.root / path}: {reason}")
+            self._scan = scan
+        return self._scan
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names; a label is an index into them."""
+        return self.scan.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Scans the folder, so that what is wrong with it is told before anything is computed."""
+        _ = self.scan
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits there are, in order."""
+        return tuple(name for name in SPLITS if name in self.scan.splits)
+
+    def dataset(self, split: str) -> ImageDataset:
+        """The pictures of one split.
+
+        Raises:
+            DataError: There is no such split.
+        """
+        if split not in self.scan.splits:
+            raise DataError(f"{self.root} has no split {split!r}; it has {', '.join(self.splits)}.")
+        return ImageDataset(self.scan.root, self.scan.splits[split], self.image_size, self.resize)
+
+    def loader(self, split: str, shuffle: bool = False) -> DataLoader[tuple[Tensor, int]]:
+        """Batches of one split; shuffled by (seed, epoch) where wanted."""
+        dataset = self.dataset(split)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=EpochSampler(len(dataset), self.seed, shuffle),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """The training split, shuffled."""
+        return self.loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """The validation split, in order."""
+        return self.loader("validation")
+
+    def test_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """The test split, in order."""
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
+        """The test split, in order."""
+        return self.loader("test")
+
+
+def without_bad_images(scan: Scan) -> Scan:
+    """Decodes every picture once, and moves those that cannot be read to `left_out`.
+
+    Raises:
+        DataError: A split has no readable picture of some class.
+    """
+
+    def complaint(path: str) -> str | None:
+        try:
+            load_image(scan.root / path)
+        except UnreadablePictureError as error:
+            return f"cannot be read ({error.__cause__})"
+        return None
+
+    left_out = list(scan.left_out)
+    splits: dict[str, Samples] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for split, samples in scan.splits.items():
+            results = pool.map(complaint, samples.paths)
+            complaints = list(track(results, f"Checking the {split} pictures", total=len(samples)))
+            kept = [i for i, reason in enumerate(complaints) if reason is None]
+            left_out += [
+                (path, reason) for path, reason in zip(samples.paths, complaints, strict=True) if reason
+            ]
+            splits[split] = Samples(
+                tuple(samples.paths[i] for i in kept), tuple(samples.labels[i] for i in kept)
+            )
+            if bare := set(samples.labels) - set(splits[split].labels):
+                names = ", ".join(scan.class_names[label] for label in sorted(bare))
+                raise DataError(f"No picture of {names} in the {split} split of {scan.root} can be read.")
+    return replace(scan, splits=splits, left_out=tuple(left_out))
+
+
+def default_workers() -> int:
+    """Half of the cores this process may use, at least one and at most eight.
+
+    >>> 1 <= default_workers() <= 8
+    True
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // 2))
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise DataError(f"{name}={value}: wanted a whole number from 1 on.")
+    return value
+
+
+def _one_of(name: str, value: Choice, choices: Sequence[str]) -> Choice:
+    if value not in choices:
+        raise DataError(f"{name}={value!r}: wanted one of {', '.join(choices)}.")
+    return value

@@ -1,0 +1,51 @@
+"""In which order the samples of an epoch come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch.distributed as dist
+from torch.utils.data import DistributedSampler
+
+
+class EpochSampler(DistributedSampler[int]):
+    """An order that is a function of (seed, epoch) alone, shared out among the ranks.
+
+    Nothing else enters: not the number of workers, not the batches before, not a stop between. Lightning calls
+    `set_epoch`. In training the ranks' shares are made equal by taking some samples twice, and R ranks with
+    batches of B see together what one process with batches of R·B sees. In evaluation nothing is repeated,
+    so that metrics count each sample once (https://github.com/Lightning-AI/pytorch-lightning/issues/3325).
+
+    Args:
+        num_samples: N, the length of the data set.
+        seed: Not negative.
+        shuffle: Whether it is for training.
+
+    >>> sampler = EpochSampler(5, seed=0, shuffle=True)
+    >>> first = list(sampler)
+    >>> sampler.set_epoch(1)
+    >>> first != list(sampler)
+    True
+    """
+
+    def __init__(self, num_samples: int, seed: int = 0, shuffle: bool = False) -> None:
+        spread = dist.is_available() and dist.is_initialized()
+        super().__init__(
+            range(num_samples),  # type: ignore[arg-type]  # it needs a length alone
+            num_replicas=dist.get_world_size() if spread else 1,
+            rank=dist.get_rank() if spread else 0,
+            shuffle=shuffle,
+            seed=seed,
+        )
+        self.length = num_samples
+        if not shuffle:
+            self.num_samples = len(range(self.rank, num_samples, self.num_replicas))
+
+    def __iter__(self) -> Iterator[int]:
+        """The indices of this rank, in the order of the current epoch."""
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+            order = np.resize(order, self.total_size)
+        return iter(order[self.rank :: self.num_replicas].tolist())

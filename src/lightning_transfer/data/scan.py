@@ -1,0 +1,199 @@
+"""Which files of a folder are pictures, of which class, in which split; what is wrong with the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import numpy as np
+
+from lightning_transfer.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+OTHER_SPLIT_NAMES = frozenset({"val", "valid", "dev", "eval", "training", "testing"})
+
+LAYOUTS = "wanted {root}/train|validation|test/<class>/*.jpg, or {root}/<class>/*.jpg to be split here"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The pictures of one split.
+
+    Attributes:
+        paths: N paths below the scanned root, with forward slashes.
+        labels: N class indices.
+    """
+
+    paths: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def first(self, count: int) -> Samples:
+        """The first `count` pictures, the classes taken in turn so that each has its share.
+
+        >>> Samples(("a1", "a2", "b1", "b2"), (0, 0, 1, 1)).first(2).paths
+        ('a1', 'b1')
+        """
+        queues = [
+            [position for position, label in enumerate(self.labels) if label == wanted]
+            for wanted in sorted(set(self.labels))
+        ]
+        in_turn = [position for position in chain(*zip_longest(*queues)) if position is not None]
+        kept = sorted(in_turn[:count])
+        return Samples(tuple(self.paths[i] for i in kept), tuple(self.labels[i] for i in kept))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder of pictures holds.
+
+    Attributes:
+        root: The folder.
+        class_names: K names, sorted; a label is an index into them, the same in every split.
+        splits: Split name to its pictures; always "train" and "validation", "test" where there is one.
+        left_out: Path below the root and the reason, for each entry that was passed over.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    splits: dict[str, Samples]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), seed: int = 0) -> Scan:
+    """Finds the pictures below a folder.
+
+    A picture is a regular file, whose name ends in one of `SUFFIXES`. Entries that begin with a dot and
+    `__MACOSX` are ignored; links that lead out of the root, and files of other kinds, are left out and listed.
+
+    Args:
+        root: `root/{train,validation,test}/<class>/*` (test may be missing), or `root/<class>/*`.
+        split: For the second layout, the shares of train, validation and test; they sum to 1. Each class is
+            split by itself, in an order that depends on `seed` and the class's name alone.
+        seed: See `split`.
+
+    Raises:
+        DataError: No such folder, no classes, one class, a class without pictures, classes that differ
+            between the splits, or a class with fewer pictures than there are splits.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(f"The folder of pictures {root} {what}: {LAYOUTS.format(root=root)}.")
+    left_out: list[tuple[str, str]] = []
+    folders = [entry.name for entry in _entries(root, root, left_out) if entry.is_dir()]
+    if "train" in folders:
+        found = {name: _classes(root, name, left_out) for name in SPLITS if name in folders}
+        left_out += [(name, "not one of train, validation, test") for name in folders if name not in SPLITS]
+        class_names = _one_class_map(root, found, [n for n in folders if n in OTHER_SPLIT_NAMES])
+        splits = {name: _samples(class_names, classes) for name, classes in found.items()}
+    elif misnamed := sorted({*folders} & {*SPLITS, *OTHER_SPLIT_NAMES}):
+        raise DataError(
+            f"{root} has no folder train, but has {', '.join(misnamed)}: {LAYOUTS.format(root=root)}. "
+            "Rename the folders so."
+        )
+    else:
+        classes = _classes(root, "", left_out)
+        class_names = _checked_names(root, classes)
+        splits = _split(root, classes, class_names, split, seed)
+    return Scan(root, class_names, splits, tuple(left_out))
+
+
+def _entries(folder: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterator[os.DirEntry[str]]:
+    """The entries of a folder by name, less the hidden ones and links that lead out of the root."""
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    for entry in ordered:
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root.resolve()):
+            left_out.append((_below(root, entry), "a link that leads out of the folder"))
+            continue
+        yield entry
+
+
+def _below(root: Path, entry: os.DirEntry[str]) -> str:
+    return Path(entry.path).relative_to(root).as_posix()
+
+
+def _classes(root: Path, split: str, left_out: list[tuple[str, str]]) -> dict[str, list[str]]:
+    """Class name to its pictures' paths below the root, for the folder of one split ("" is the root)."""
+    classes: dict[str, list[str]] = {}
+    for folder in _entries(root / split, root, left_out):
+        if not folder.is_dir():
+            left_out.append((_below(root, folder), "a file beside the class folders"))
+            continue
+        pictures = classes[folder.name] = []
+        for entry in _entries(Path(folder.path), root, left_out):
+            if not entry.is_file():
+                left_out.append((_below(root, entry), "not a regular file"))
+            elif Path(entry.name).suffix.lower() not in SUFFIXES:
+                left_out.append((_below(root, entry), f"not a picture ({', '.join(sorted(SUFFIXES))})"))
+            else:
+                pictures.append(_below(root, entry))
+    return classes
+
+
+def _checked_names(folder: Path, classes: dict[str, list[str]]) -> tuple[str, ...]:
+    if not classes:
+        raise DataError(f"{folder} holds no class folders: wanted {folder}/<class>/*.jpg.")
+    for name, pictures in classes.items():
+        if not pictures:
+            raise DataError(
+                f"The class folder {folder / name} holds no pictures ({', '.join(sorted(SUFFIXES))}): "
+                "put some there, or remove it."
+            )
+    if len(classes) == 1:
+        raise DataError(
+            f"{folder} holds one class only, {next(iter(classes))!r}: to tell classes apart takes two or more."
+        )
+    return tuple(sorted(classes))
+
+
+def _one_class_map(
+    root: Path, found: dict[str, dict[str, list[str]]], misnamed: Sequence[str]
+) -> tuple[str, ...]:
+    if "validation" not in found:
+        hint = f"; rename {root / misnamed[0]} to {root / 'validation'}?" if misnamed else "."
+        raise DataError(f"{root} has a folder train but none called validation{hint}")
+    names = {split: _checked_names(root / split, classes) for split, classes in found.items()}
+    if len(set(names.values())) > 1:
+        missing = [
+            f"{root / split} lacks {', '.join(sorted(lacking))}"
+            for split, own in names.items()
+            if (lacking := set(chain(*names.values())) - set(own))
+        ]
+        raise DataError(f"The splits hold different classes: {'; '.join(missing)}. Each needs every class.")
+    return names["train"]
+
+
+def _samples(class_names: tuple[str, ...], classes: dict[str, list[str]]) -> Samples:
+    labelled = [(path, label) for label, name in enumerate(class_names) for path in classes[name]]
+    return Samples(tuple(path for path, _ in labelled), tuple(label for _, label in labelled))
+
+
+def _split(
+    root: Path, classes: dict[str, list[str]], class_names: tuple[str, ...], shares: Sequence[float], seed: int
+) -> dict[str, Samples]:
+    if len(shares) != len(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise DataError(f"split={tuple(shares)}: wanted three shares (train, validation, test) that sum to 1.")
+    parts: dict[str, dict[str, list[str]]] = {name: {} for name in SPLITS}
+    for name in class_names:
+        pictures = classes[name]
+        # Seeded by the name, so that a class added later leaves the others' split as it was.
+        order = np.random.default_rng([seed, *name.encode()]).permutation(len(pictures))
+        bounds = [0, *(round(share * len(pictures)) for share in np.cumsum(shares))]
+        for part, share, start, stop in zip(SPLITS, shares, bounds, bounds[1:], strict=False):
+            if share > 0 and start == stop:
+                raise DataError(
+                    f"The class folder {root / name} holds {len(pictures):,} pictures, too few to give {part} "
+                    f"its share of {share:.0%}: add pictures, or change split."
+                )
+            parts[part][name] = sorted(pictures[i] for i in order[start:stop])
+    return {part: _samples(class_names, parts[part]) for part in SPLITS if any(parts[part].values())}

@@ -1,0 +1,82 @@
+"""From a picture's file to a uint8 tensor of the wanted size.
+
+Shapes: C channels, H W picture.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from lightning_transfer.errors import DataError
+
+Resize = Literal["squash", "crop"]
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+BACKGROUND = (255, 255, 255)
+
+
+class UnreadablePictureError(DataError):
+    """A file that is called a picture, but cannot be decoded as one."""
+
+
+def load_image(path: str | Path) -> Image.Image:
+    """Decodes a whole picture, upright, as RGB.
+
+    The EXIF orientation is applied, 16-bit gray is scaled to 8 bit, transparency is laid on white.
+
+    Raises:
+        UnreadablePictureError: The file is missing, damaged or of another format; names it.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return _to_rgb(ImageOps.exif_transpose(image))
+    # Pillow's decoders raise all of these for damaged files; SyntaxError is its word for a broken PNG.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise UnreadablePictureError(
+            f"{path} cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__}). "
+            'Replace or remove it, or pass on_bad_image="skip" to go on without such files.'
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips at 255.
+        eight_bit = np.asarray(image, dtype=np.uint32) // 257
+        image = Image.fromarray(eight_bit.astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
+    return image.convert("RGB")
+
+
+def resize_image(image: Image.Image, image_size: int, resize: Resize = "squash") -> Image.Image:
+    """Brings a picture to `image_size` × `image_size` (bilinear, antialiased).
+
+    Args:
+        image: An RGB picture.
+        image_size: H and W of the result, in pixels.
+        resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts the middle.
+
+    >>> resize_image(Image.new("RGB", (400, 300)), 150, "crop").size
+    (150, 150)
+    """
+    if resize not in get_args(Resize):
+        raise DataError(f"resize={resize!r}: wanted one of {', '.join(get_args(Resize))}.")
+    size = (image_size, image_size)
+    if resize == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB picture as a (3, H, W) uint8 tensor.
+
+    >>> to_tensor(Image.new("RGB", (4, 2), (255, 0, 7)))[:, 0, 0].tolist()
+    [255, 0, 7]
+    """
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
