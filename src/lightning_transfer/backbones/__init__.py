@@ -1,1 +1,1 @@
-
+"""Pretrained convolutional networks as rows of named stages; plain torch."""

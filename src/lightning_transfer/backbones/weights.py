@@ -1,0 +1,126 @@
+"""Where a base's weights come from: a torchvision name, or a file with torchvision's keys."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+import re
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torchvision import models
+
+from lightning_transfer.backbones.torchvision import drop_classifier
+from lightning_transfer.errors import BackboneError, DownloadError
+
+SUFFIXES = (".pth", ".pt", ".safetensors")
+# DenseNet's published files have keys such as "denselayer1.norm.1.weight", for today's "norm1.weight".
+OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+
+
+def find_weights(name: str, weights: str) -> models.WeightsEnum | Path:
+    """Tells a torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …) from a file.
+
+    Raises:
+        BackboneError: It is neither, or a web address.
+    """
+    if "://" in weights:
+        raise BackboneError(f"weights={weights!r}: wanted a local file; download it first and pass its path.")
+    if weights.endswith(SUFFIXES):
+        return Path(weights)
+    known = models.get_model_weights(name)
+    if weights in known.__members__:
+        return known[weights]
+    near = difflib.get_close_matches(weights, known.__members__, n=1, cutoff=0.4)
+    raise BackboneError(
+        f"{name} has no weights {weights!r}{f' (did you mean {near[0]}?)' if near else ''}: wanted one of "
+        f"{', '.join(known.__members__)}, the path of a {', '.join(SUFFIXES)} file, or None (null) for random."
+    )
+
+
+def read_weights(source: models.WeightsEnum | Path) -> dict[str, Tensor]:
+    """Reads a state dict; a torchvision name is downloaded once, to `$TORCH_HOME`, and its hash checked.
+
+    Files are loaded without running any code they may hold.
+
+    Raises:
+        BackboneError: The file is missing or not a plain state dict.
+        DownloadError: The weights are not at hand and cannot be fetched.
+    """
+    if isinstance(source, Path):
+        return _read_file(source)
+    try:
+        state: dict[str, Tensor] = source.get_state_dict(progress=True, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise DownloadError(
+            f"The weights {source} could not be downloaded from {source.url} ({error}). Without a network, "
+            f"bring that file here by other means and pass its path as weights, or put it in "
+            f"{Path(torch.hub.get_dir()) / 'checkpoints'}."
+        ) from error
+    return state
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise BackboneError(f"There is no weights file {path}: wanted a {', '.join(SUFFIXES)} file.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise BackboneError(
+            f"{path} cannot be read as weights: wanted a state dict of tensors, as torch.save or safetensors "
+            f"writes it. {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        hint = '; it looks like a checkpoint: save its "state_dict" alone' if "state_dict" in state else ""
+        raise BackboneError(f"{path} holds a {type(state).__name__}, wanted a flat dict of tensors{hint}.")
+    return state
+
+
+def load_weights(name: str, network: nn.Module, state: dict[str, Tensor], origin: object) -> None:
+    """Fills a torchvision network, built on the meta device, with a state dict; its classifier is dropped.
+
+    Args:
+        name: The network's torchvision name.
+        network: Changed in place.
+        state: torchvision's own keys; those of the classifier may be absent, or of another width.
+        origin: Where the state came from, for the error.
+
+    Raises:
+        BackboneError: Keys are missing, unexpected, or of another shape; names them.
+    """
+    dropped = tuple(f"{part}." for part in drop_classifier(name, network))
+    given = {OLD_DENSENET_KEY.sub(r"\1\2", key): value for key, value in state.items()}
+    given = {key: value for key, value in given.items() if not key.startswith(dropped)}
+    wanted = network.state_dict()
+    for key, like in wanted.items():
+        # Counts batches for a momentum of None, which no torchvision network has; old files lack it.
+        if key.endswith(".num_batches_tracked"):
+            given.setdefault(key, torch.zeros(like.shape, dtype=like.dtype))
+    complaints = [
+        *_listed("missing", wanted.keys() - given.keys()),
+        *_listed("unexpected", given.keys() - wanted.keys()),
+        *_listed(
+            "of another shape",
+            {key for key in wanted.keys() & given.keys() if wanted[key].shape != given[key].shape},
+        ),
+    ]
+    if complaints:
+        raise BackboneError(
+            f"{origin} does not fit {name}: {'; '.join(complaints)}. Is it the file of another network?"
+        )
+    # Filling `wanted` keeps the version marks beside its keys, without which MNASNet refuses to load.
+    wanted.update({key: given[key].to(like.dtype) for key, like in wanted.items()})
+    network.load_state_dict(wanted, assign=True)
+
+
+def _listed(what: str, keys: set[str]) -> list[str]:
+    if not keys:
+        return []
+    some = ", ".join(sorted(keys)[:3])
+    return [f"{len(keys):,} {what} ({some}{', …' if len(keys) > 3 else ''})"]
