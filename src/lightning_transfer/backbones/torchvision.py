@@ -26,7 +26,7 @@ LAYER_NAMES = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn", nn.ReLU: "relu", nn.MaxP
 
 
 def _named(layers: Iterable[nn.Module]) -> nn.Sequential:
-    """Names layers by kind and number: conv1, relu1, conv2, …; a kind that occurs once bears no number.
+    """Names layers by kind and number: conv1, relu1, conv2, …; a pool that is alone bears no number.
 
     >>> [name for name, _ in _named([nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)]).named_children()]
     ['conv1', 'conv2', 'pool']
@@ -37,8 +37,8 @@ def _named(layers: Iterable[nn.Module]) -> nn.Sequential:
     stage = nn.Sequential()
     for kind, layer in zip(kinds, layers, strict=True):
         seen[kind] += 1
-        # Convolutions are always numbered, as in the papers: block1_conv1.
-        plain = total[kind] == 1 and kind == "pool"
+        # Convolutions and what goes with them are always numbered, as in the papers: block1_conv1.
+        plain = total[kind] == 1 and kind not in ("conv", "bn", "relu")
         stage.add_module(kind if plain else f"{kind}{seen[kind]}", layer)
     return stage
 

@@ -72,17 +72,12 @@ def summary(
 
 
 def _parts(base: ConvBase, depth: Depth) -> Iterator[tuple[str, nn.Module]]:
-    for stage_name, stage in base.stages.items():
-        if depth == "stage":
-            yield stage_name, stage
-            continue
-        for name, block in stage.named_children():
-            if depth == "block":
-                yield f"{stage_name}_{name}", block
-                continue
-            for path, layer in block.named_modules():
-                if not any(layer.children()):
-                    yield "_".join([stage_name, name, *path.split(".")]).rstrip("_"), layer
+    for path, module in base.stages.named_modules():
+        level = len(path.split(".")) if path else 0
+        # ConvNeXt's blocks hold a parameter beside their layers.
+        single = not any(module.children()) or any(module.parameters(recurse=False))
+        if level == {"stage": 1, "block": 2}.get(depth) or (depth == "layer" and single):
+            yield path.replace(".", "_"), module
 
 
 def _rows(base: ConvBase, image_size: int, depth: Depth) -> Iterator[Row]:
@@ -97,7 +92,8 @@ def _rows(base: ConvBase, image_size: int, depth: Depth) -> Iterator[Row]:
     for hook in hooks:
         hook.remove()
     for name, module in parts:
-        counts = [(p.numel(), p.requires_grad) for p in module.parameters()]
+        parameters = module.parameters(recurse=depth != "layer")
+        counts = [(p.numel(), p.requires_grad) for p in parameters]
         total = sum(count for count, _ in counts)
         trainable = sum(count for count, trains in counts if trains)
         yield Row(name, type(module).__name__, shapes[module], total, trainable)

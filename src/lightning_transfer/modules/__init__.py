@@ -1,1 +1,1 @@
-
+"""LightningModules, one a regime; each overrides only what differs."""

@@ -1,0 +1,179 @@
+"""`lightning-transfer`: Lightning's own commands, `extract`, and the commands that need no Trainer."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from rich.console import Console
+from rich.text import Text
+
+from lightning_transfer.commands.summary import summary
+from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.errors import ModuleError, TransferError
+from lightning_transfer.features.datamodule import FeatureDataModule
+from lightning_transfer.features.extract import FeatureDtype, extract_features
+from lightning_transfer.features.store import FeatureStore
+from lightning_transfer.modules.feature_classifier import FeatureClassifier
+from lightning_transfer.precision import default_precision
+
+PROGRAM = "lightning-transfer"
+COMMANDS: dict[str, Callable[..., Any]] = {"summary": summary}
+
+
+@dataclass
+class FeatureOptions:
+    """Where and how a base's outputs are kept.
+
+    Args:
+        root: The folder of feature stores; null for none: every picture then goes through the base each time.
+        dtype: What to keep features as.
+    """
+
+    root: str | None = "features"
+    dtype: FeatureDtype = "float16"
+
+
+class TransferTrainer(Trainer):
+    """Lightning's Trainer, which can also extract."""
+
+    def extract(
+        self, model: FeatureClassifier, datamodule: ImageFolderDataModule, root: str, dtype: FeatureDtype
+    ) -> FeatureStore:
+        """Run the base once over every picture and keep its outputs on disk."""
+        return extract_features(self, model.base, datamodule, root, dtype)
+
+
+class TransferCLI(LightningCLI):
+    """LightningCLI that extracts features, if it must, before it trains or tests on them.
+
+    The number of classes and the pictures' size are the data's; `--ckpt_path` brings base and head along, so
+    that no weights file is looked for.
+    """
+
+    model: LightningModule
+    datamodule: LightningDataModule
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands and `extract`."""
+        extract = {"model", "datamodule", "root", "dtype"}
+        return {**LightningCLI.subcommands(), "extract": extract}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds `--features.*`, and lets the model learn from the data what it must know of them."""
+        parser.add_class_arguments(FeatureOptions, "features")
+        parser.link_arguments("data.init_args.image_size", "model.init_args.image_size")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Takes the model's arguments from the checkpoint, where there is one.
+
+        Lightning's own way overrides what was typed, for fit too, and wants the classes importable
+        (https://github.com/Lightning-AI/pytorch-lightning/issues/21455).
+        """
+        self.checkpoint: dict[str, Any] | None = None
+        config = self.config[self.config.subcommand]
+        path = config.get("ckpt_path")
+        if path is None or path in ("best", "last", "hpc"):
+            return
+        self.checkpoint = _read_checkpoint(path)
+        arguments = config.model.init_args
+        if self.config.subcommand == "fit":
+            arguments["weights"] = None
+        else:
+            arguments.update({k: v for k, v in self.checkpoint["hyper_parameters"].items() if k in arguments})
+
+    def before_instantiate_classes(self) -> None:
+        """Says which precision was chosen for the machine."""
+        precision = self._get(self.config, "trainer").precision
+        if precision == default_precision() == "bf16-mixed":
+            rank_zero_info("Precision bf16-mixed, for which this machine has units; --trainer.precision 32-true: none.")
+
+    def after_instantiate_classes(self) -> None:
+        """Fills the model from the checkpoint now, since features may have to be extracted with its base."""
+        if self.checkpoint is not None:
+            self.model.load_state_dict(self.checkpoint["state_dict"])
+
+    def extract(self, model: FeatureClassifier, datamodule: ImageFolderDataModule) -> None:
+        """Extracts, and says where to."""
+        root, dtype = self._feature_options()
+        if root is None:
+            raise ModuleError("features.root is null: extract needs a folder to put the store in.")
+        print(self.trainer.extract(model, datamodule, root, dtype))  # noqa: T201
+
+    def before_fit(self) -> None:
+        """Extracts the features, if the model trains on them."""
+        self._serve_features()
+
+    before_validate = before_test = before_fit
+
+    def _feature_options(self) -> tuple[str | None, FeatureDtype]:
+        options = self._get(self.config_init, "features")
+        return options.root, options.dtype
+
+    def _serve_features(self) -> None:
+        root, dtype = self._feature_options()
+        if root is None or not isinstance(self.model, FeatureClassifier):
+            return
+        if not isinstance(self.datamodule, ImageFolderDataModule):
+            rank_zero_info(f"{type(self.datamodule).__name__} names no picture files: its batches are used as they come.")
+            return
+        images = self.datamodule
+        store = self.trainer.extract(self.model, images, root, dtype)
+        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed)
+
+
+def _read_checkpoint(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+def main() -> None:
+    """Entry point; errors that a person can mend are one paragraph on stderr, and exit with 1."""
+    # Stored features are read faster without workers, and one decodes as fast as a base on a CPU computes.
+    warnings.filterwarnings("ignore", ".*does not have many workers")
+    warnings.filterwarnings("ignore", ".*is not supported by the model summary")
+    # Lightning 2.6 with torch from 2.13 on.
+    warnings.filterwarnings("ignore", ".*LeafSpec")
+    try:
+        command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+        if command is not None:
+            auto_cli(command, args=sys.argv[2:], prog=f"{PROGRAM} {sys.argv[1]}")
+        else:
+            _lightning_cli()
+    except TransferError as error:
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), _plain(error)), soft_wrap=True)
+        sys.exit(1)
+
+
+def _lightning_cli() -> None:
+    others = ", ".join(f"{name} ({command.__doc__.splitlines()[0]})" for name, command in COMMANDS.items() if command.__doc__)
+    TransferCLI(
+        trainer_class=TransferTrainer,
+        trainer_defaults={"precision": default_precision()},
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        load_from_checkpoint_support=False,
+        auto_configure_optimizers=False,
+        parser_kwargs={
+            "prog": PROGRAM,
+            "description": "Transfer learning with a pretrained convolutional network.",
+            "epilog": f"Other commands: {others}",
+        },
+    )
+
+
+def _plain(error: TransferError) -> str:
+    """The message itself, also where a DataLoader has put a worker's traceback around it."""
+    return str(error).rpartition(f"{type(error).__qualname__}: ")[2].strip()

@@ -1,0 +1,88 @@
+"""Serves a feature store to a Trainer.
+
+Shapes: B batch, C channels, h w feature map.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_transfer.data.sampler import EpochSampler
+from lightning_transfer.features.store import FeatureStore
+
+Batch = tuple[Tensor, Tensor]
+
+
+class FeatureDataset(Dataset[Batch]):
+    """One split of a store, fetched a batch at a time: ((B, C, h, w) in the store's dtype, (B,) int64)."""
+
+    def __init__(self, store: FeatureStore, split: str) -> None:
+        self.features = store.features(split)
+        self.labels = torch.from_numpy(store.labels(split))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """What DataLoader calls, where there is one, in place of `__getitem__` for each sample."""
+        return torch.from_numpy(self.features[indices]), self.labels[indices]
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+class FeatureDataModule(LightningDataModule):
+    """Batches of stored features and labels: ((B, C, h, w) in the store's dtype, (B,) int64).
+
+    Args:
+        store: A store, or its folder.
+        batch_size: B, a process.
+        seed: Of the order in each epoch.
+    """
+
+    def __init__(self, store: FeatureStore | str | Path, batch_size: int = 20, seed: int = 0) -> None:
+        super().__init__()
+        self.store = store if isinstance(store, FeatureStore) else FeatureStore(store)
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names; a label is an index into them."""
+        return self.store.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    def loader(self, split: str, shuffle: bool = False) -> DataLoader[Batch]:
+        """Batches of one split; shuffled by (seed, epoch) where wanted.
+
+        Reading is a copy out of the page cache, for which a worker process would cost more than it saves.
+        """
+        dataset = FeatureDataset(self.store, split)
+        sampler = EpochSampler(len(dataset), self.seed, shuffle)
+        return DataLoader(dataset, self.batch_size, sampler=sampler, collate_fn=_as_it_is)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The training split, shuffled."""
+        return self.loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation split, in order."""
+        return self.loader("validation")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test split, in order."""
+        return self.loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The test split, in order."""
+        return self.loader("test")

@@ -1,0 +1,150 @@
+"""The only way features come to be.
+
+Shapes: C channels, h w feature map, N samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import PIL
+import torch
+import torchvision
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch.utils.data import ConcatDataset, DataLoader
+
+from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.data.image_folder import ImageDataset, ImageFolderDataModule
+from lightning_transfer.errors import StoreError
+from lightning_transfer.features.extractor import FeatureExtractor
+from lightning_transfer.features.store import FeatureStore, Manifest, SplitManifest, StoreBuilder
+from lightning_transfer.features.writer import FeatureWriter
+
+FeatureDtype = Literal["float16", "float32"]
+
+
+def extract_features(
+    trainer: Trainer,
+    base: ConvBase,
+    images: ImageFolderDataModule,
+    root: str | Path = "features",
+    dtype: FeatureDtype = "float16",
+) -> FeatureStore:
+    """Runs a base once over all pictures of a data module, and keeps its outputs on disk.
+
+    Where a complete store of the same inputs is there, it is returned, and the base does not run. The pictures
+    are taken as they are, in their order; device, precision and number of processes are the Trainer's, and its
+    other callbacks and its loggers are not called.
+
+    Args:
+        trainer: It may go on to fit.
+        base: Any base, also the prefix that `ConvBase.split` gives.
+        images: What to extract from; all its splits.
+        root: The folder of stores; each store is a folder in it, whose name ends in the fingerprint of the base's
+            weights, its last stage, the pictures' contents, their size and resizing, precision, and versions.
+        dtype: What to keep features as.
+
+    Returns:
+        The store, (C, h, w) a picture.
+
+    Raises:
+        StoreError: There is no room, or a feature is not finite.
+        DataError: The pictures are not usable; nothing is left behind.
+    """
+    images.prepare_data()
+    images.setup("predict")
+    manifest = _manifest(base, images, dtype, str(trainer.precision))
+    name = f"{base.name}-{base.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
+    builder = StoreBuilder(Path(root) / name, manifest)
+    # With several ranks all must go the same way, so rank 0 decides, in FeatureWriter.setup.
+    if trainer.world_size == 1 and builder.exists():
+        rank_zero_info(f"The features are there: {builder.path}")
+        return FeatureStore(builder.path)
+
+    datasets = [images.dataset(split) for split in images.splits]
+    rank_zero_info(
+        f"Extracting the features of {sum(map(len, datasets)):,} pictures with {base.name} up to "
+        f"{base.stage_names[-1]}: {manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
+    )
+    loader = DataLoader(
+        ConcatDataset(datasets),
+        batch_size=images.batch_size,
+        num_workers=images.num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    try:
+        with _only(trainer, FeatureWriter(builder)):
+            trainer.predict(FeatureExtractor(base), loader, return_predictions=False)
+    finally:
+        if trainer.is_global_zero:
+            builder.discard()
+    if trainer.interrupted or not builder.exists():
+        raise StoreError(f"The extraction to {builder.path} was stopped; nothing is kept of it.")
+    return FeatureStore(builder.path)
+
+
+@contextmanager
+def _only(trainer: Trainer, writer: FeatureWriter) -> Iterator[None]:
+    """Leaves a Trainer its progress bar and the writer, and all batches, for a while."""
+    callbacks, loggers, limit = trainer.callbacks, trainer.loggers, trainer.limit_predict_batches
+    trainer.callbacks = [c for c in callbacks if isinstance(c, ProgressBar)] + [writer]
+    trainer.loggers = []
+    # A loop that ran before remembers its length, and would not be skipped.
+    trainer.predict_loop._max_batches = []
+    try:
+        yield
+    finally:
+        trainer.callbacks, trainer.loggers, trainer.limit_predict_batches = callbacks, loggers, limit
+
+
+def _manifest(base: ConvBase, images: ImageFolderDataModule, dtype: str, precision: str) -> Manifest:
+    datasets = {split: images.dataset(split) for split in images.splits}
+    recipe: dict[str, Any] = {
+        "base": base.name,
+        "last_stage": base.stage_names[-1],
+        "base_fingerprint": base.fingerprint(),
+        "image_size": images.image_size,
+        "resize": images.resize,
+        "precision": precision,
+        "dtype": dtype,
+        "pictures": _pictures_fingerprint(datasets),
+        "versions": {
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "pillow": PIL.__version__,
+        },
+    }
+    named = json.dumps({**recipe, "class_names": images.class_names}, sort_keys=True)
+    return Manifest(
+        fingerprint=hashlib.sha256(named.encode()).hexdigest(),
+        recipe=recipe,
+        class_names=images.class_names,
+        feature_shape=base.out_shape(images.image_size),
+        dtype=dtype,
+        splits={split: SplitManifest(data.samples.paths, data.samples.labels) for split, data in datasets.items()},
+    )
+
+
+def _pictures_fingerprint(datasets: dict[str, ImageDataset]) -> str:
+    """Of every picture's split, path, label and bytes; a date alone changes nothing."""
+
+    def content(path: Path) -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor() as pool:
+        for split, dataset in datasets.items():
+            samples = dataset.samples
+            contents = pool.map(content, (dataset.root / path for path in samples.paths))
+            for fields in zip(samples.paths, samples.labels, contents, strict=True):
+                digest.update(json.dumps([split, *fields]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,33 @@
+"""A LightningModule that only predicts: pictures in, features out.
+
+Shapes: B batch, C channels, H W picture, h w feature map.
+"""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lightning_transfer.backbones.conv_base import ConvBase
+
+
+class FeatureExtractor(LightningModule):
+    """Runs a base under `trainer.predict`, so that device, precision and the sharing of work are the Trainer's.
+
+    Args:
+        base: Used as it is; Lightning sets it to eval mode while it predicts, and restores its mode.
+    """
+
+    def __init__(self, base: ConvBase) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8, or floating in [0, 1], to (B, C, h, w) floating."""
+        features: Tensor = self.base(images)
+        return features
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The features of a batch of (images, labels)."""
+        images, _ = batch
+        return self(images)

@@ -1,0 +1,64 @@
+"""A callback that puts predicted features where they belong in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torch import Tensor
+
+from lightning_transfer.features.store import StoreBuilder
+
+
+class FeatureWriter(BasePredictionWriter):
+    """Writes each batch of features by the index of its samples, from every rank.
+
+    Samples are numbered through all splits, in the manifest's order. Rank 0 alone makes the store and publishes
+    it; where it finds it complete, nobody predicts.
+
+    Args:
+        builder: Of the store.
+    """
+
+    def __init__(self, builder: StoreBuilder) -> None:
+        super().__init__("batch")
+        self.builder = builder
+        splits = builder.manifest.splits
+        self.splits = tuple(splits)
+        self.starts = np.array([0, *accumulate(len(split.paths) for split in splits.values())])
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Rank 0 says whether there is anything to do."""
+        needed = trainer.strategy.broadcast(trainer.is_global_zero and self.builder.begin())
+        trainer.limit_predict_batches = 1.0 if needed else 0
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Writes (B, C, h, w) features under the samples' indices."""
+        assert batch_indices is not None, "predict_step's samples are not numbered"
+        features = prediction.float().cpu().numpy()
+        indices = np.asarray(batch_indices)
+        numbers = np.searchsorted(self.starts, indices, side="right") - 1
+        for number in np.unique(numbers):
+            chosen = numbers == number
+            rows = (indices[chosen] - self.starts[number]).tolist()
+            self.builder.write(self.splits[number], rows, features[chosen])
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Publishes the store once every rank has written."""
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            self.builder.publish()
+        trainer.strategy.barrier()
