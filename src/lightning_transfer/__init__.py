@@ -1,6 +1,7 @@
 """Transfer learning with convolutional networks, as PyTorch Lightning modules."""
 
 from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
@@ -10,6 +11,7 @@ from lightning_transfer.heads import Head
 from lightning_transfer.modules.feature_classifier import FeatureClassifier
 
 __all__ = [
+    "CatsAndDogsDataModule",
     "ConvBase",
     "FeatureClassifier",
     "FeatureDataModule",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from jsonargparse import auto_cli
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.text import Text
 
@@ -23,6 +23,7 @@ from lightning_transfer.errors import ModuleError, TransferError
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import FeatureDtype, extract_features
 from lightning_transfer.features.store import FeatureStore
+from lightning_transfer.modules.classifier import Classifier
 from lightning_transfer.modules.feature_classifier import FeatureClassifier
 from lightning_transfer.precision import default_precision
 
@@ -47,9 +48,9 @@ class TransferTrainer(Trainer):
     """Lightning's Trainer, which can also extract."""
 
     def extract(
-        self, model: FeatureClassifier, datamodule: ImageFolderDataModule, root: str, dtype: FeatureDtype
+        self, model: Classifier, datamodule: ImageFolderDataModule, root: str, dtype: FeatureDtype
     ) -> FeatureStore:
-        """Run the base once over every picture and keep its outputs on disk."""
+        """Run the base once over every picture, and keep its outputs on disk."""
         return extract_features(self, model.base, datamodule, root, dtype)
 
 
@@ -62,6 +63,7 @@ class TransferCLI(LightningCLI):
 
     model: LightningModule
     datamodule: LightningDataModule
+    trainer: TransferTrainer
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -88,27 +90,33 @@ class TransferCLI(LightningCLI):
             return
         self.checkpoint = _read_checkpoint(path)
         arguments = config.model.init_args
-        if self.config.subcommand == "fit":
-            arguments["weights"] = None
-        else:
-            arguments.update({k: v for k, v in self.checkpoint["hyper_parameters"].items() if k in arguments})
+        recorded = {"weights": None} if self.config.subcommand == "fit" else self.checkpoint["hyper_parameters"]
+        for name in recorded.keys() & arguments.keys():
+            arguments[name] = recorded[name]
 
     def before_instantiate_classes(self) -> None:
         """Says which precision was chosen for the machine."""
         precision = self._get(self.config, "trainer").precision
         if precision == default_precision() == "bf16-mixed":
-            rank_zero_info("Precision bf16-mixed, for which this machine has units; --trainer.precision 32-true: none.")
+            rank_zero_info(
+                "Precision bf16-mixed: this machine has units for it. Else pass --trainer.precision 32-true."
+            )
 
     def after_instantiate_classes(self) -> None:
         """Fills the model from the checkpoint now, since features may have to be extracted with its base."""
         if self.checkpoint is not None:
             self.model.load_state_dict(self.checkpoint["state_dict"])
 
-    def extract(self, model: FeatureClassifier, datamodule: ImageFolderDataModule) -> None:
+    def extract(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Extracts, and says where to."""
         root, dtype = self._feature_options()
         if root is None:
             raise ModuleError("features.root is null: extract needs a folder to put the store in.")
+        if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule):
+            raise ModuleError(
+                f"extract needs a model of lightning_transfer and pictures in folders; got {type(model).__name__} "
+                f"and {type(datamodule).__name__}."
+            )
         print(self.trainer.extract(model, datamodule, root, dtype))  # noqa: T201
 
     def before_fit(self) -> None:
@@ -126,17 +134,21 @@ class TransferCLI(LightningCLI):
         if root is None or not isinstance(self.model, FeatureClassifier):
             return
         if not isinstance(self.datamodule, ImageFolderDataModule):
-            rank_zero_info(f"{type(self.datamodule).__name__} names no picture files: its batches are used as they come.")
+            name = type(self.datamodule).__name__
+            rank_zero_info(
+                f"{name} names no picture files, so nothing is kept: its batches are used as they come."
+            )
             return
         images = self.datamodule
-        store = self.trainer.extract(self.model, images, root, dtype)
+        store = extract_features(self.trainer, self.model.base, images, root, dtype)
         self.datamodule = FeatureDataModule(store, images.batch_size, images.seed)
 
 
 def _read_checkpoint(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return checkpoint
 
 
 def main() -> None:
@@ -158,7 +170,7 @@ def main() -> None:
 
 
 def _lightning_cli() -> None:
-    others = ", ".join(f"{name} ({command.__doc__.splitlines()[0]})" for name, command in COMMANDS.items() if command.__doc__)
+    others = [f"{name} ({(command.__doc__ or '').splitlines()[0]})" for name, command in COMMANDS.items()]
     TransferCLI(
         trainer_class=TransferTrainer,
         trainer_defaults={"precision": default_precision()},
@@ -169,7 +181,7 @@ def _lightning_cli() -> None:
         parser_kwargs={
             "prog": PROGRAM,
             "description": "Transfer learning with a pretrained convolutional network.",
-            "epilog": f"Other commands: {others}",
+            "epilog": f"Other commands: {', '.join(others)}",
         },
     )
 

@@ -238,9 +238,9 @@ def normalisation(name: str, weights: models.WeightsEnum | None = None) -> Norma
 
 def build_network(name: str) -> nn.Module:
     """The whole torchvision network with random weights, on the current default device."""
-    if name in SYMMETRIC_INPUT:
-        return models.get_model(name, weights=None, init_weights=True)
-    return models.get_model(name, weights=None)
+    initialise = {"init_weights": True} if name in SYMMETRIC_INPUT else {}
+    network: nn.Module = models.get_model(name, weights=None, **initialise)
+    return network
 
 
 def stages_of(name: str, network: nn.Module) -> Stages:

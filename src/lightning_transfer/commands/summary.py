@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn

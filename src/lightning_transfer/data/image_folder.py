@@ -14,7 +14,7 @@ from typing import Literal, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -194,12 +194,8 @@ def without_bad_images(scan: Scan) -> Scan:
             results = pool.map(complaint, samples.paths)
             complaints = list(track(results, f"Checking the {split} pictures", total=len(samples)))
             kept = [i for i, reason in enumerate(complaints) if reason is None]
-            left_out += [
-                (path, reason) for path, reason in zip(samples.paths, complaints, strict=True) if reason
-            ]
-            splits[split] = Samples(
-                tuple(samples.paths[i] for i in kept), tuple(samples.labels[i] for i in kept)
-            )
+            left_out += [(path, reason) for path, reason in zip(samples.paths, complaints, strict=True) if reason]
+            splits[split] = Samples(tuple(samples.paths[i] for i in kept), tuple(samples.labels[i] for i in kept))
             if bare := set(samples.labels) - set(splits[split].labels):
                 names = ", ".join(scan.class_names[label] for label in sorted(bare))
                 raise DataError(f"No picture of {names} in the {split} split of {scan.root} can be read.")

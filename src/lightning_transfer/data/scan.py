@@ -156,9 +156,7 @@ def _checked_names(folder: Path, classes: dict[str, list[str]]) -> tuple[str, ..
     return tuple(sorted(classes))
 
 
-def _one_class_map(
-    root: Path, found: dict[str, dict[str, list[str]]], misnamed: Sequence[str]
-) -> tuple[str, ...]:
+def _one_class_map(root: Path, found: dict[str, dict[str, list[str]]], misnamed: Sequence[str]) -> tuple[str, ...]:
     if "validation" not in found:
         hint = f"; rename {root / misnamed[0]} to {root / 'validation'}?" if misnamed else "."
         raise DataError(f"{root} has a folder train but none called validation{hint}")

@@ -17,15 +17,18 @@ import PIL
 import torch
 import torchvision
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
 from lightning_transfer.backbones.conv_base import ConvBase
 from lightning_transfer.data.image_folder import ImageDataset, ImageFolderDataModule
 from lightning_transfer.errors import StoreError
+from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.extractor import FeatureExtractor
-from lightning_transfer.features.store import FeatureStore, Manifest, SplitManifest, StoreBuilder
+from lightning_transfer.features.manifest import Manifest, SplitManifest
+from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.features.writer import FeatureWriter
 
 FeatureDtype = Literal["float16", "float32"]
@@ -74,7 +77,7 @@ def extract_features(
         f"Extracting the features of {sum(map(len, datasets)):,} pictures with {base.name} up to "
         f"{base.stage_names[-1]}: {manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
     )
-    loader = DataLoader(
+    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
         ConcatDataset(datasets),
         batch_size=images.batch_size,
         num_workers=images.num_workers,
@@ -94,15 +97,17 @@ def extract_features(
 @contextmanager
 def _only(trainer: Trainer, writer: FeatureWriter) -> Iterator[None]:
     """Leaves a Trainer its progress bar and the writer, and all batches, for a while."""
-    callbacks, loggers, limit = trainer.callbacks, trainer.loggers, trainer.limit_predict_batches
-    trainer.callbacks = [c for c in callbacks if isinstance(c, ProgressBar)] + [writer]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
+    loggers, limit = trainer.loggers, trainer.limit_predict_batches
+    trainer.callbacks = [c for c in callbacks if isinstance(c, ProgressBar)] + [writer]  # type: ignore[attr-defined]
     trainer.loggers = []
     # A loop that ran before remembers its length, and would not be skipped.
-    trainer.predict_loop._max_batches = []
+    trainer.predict_loop.max_batches = []
     try:
         yield
     finally:
-        trainer.callbacks, trainer.loggers, trainer.limit_predict_batches = callbacks, loggers, limit
+        trainer.callbacks = callbacks  # type: ignore[attr-defined]
+        trainer.loggers, trainer.limit_predict_batches = loggers, limit
 
 
 def _manifest(base: ConvBase, images: ImageFolderDataModule, dtype: str, precision: str) -> Manifest:

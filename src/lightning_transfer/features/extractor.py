@@ -30,4 +30,5 @@ class FeatureExtractor(LightningModule):
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The features of a batch of (images, labels)."""
         images, _ = batch
-        return self(images)
+        features: Tensor = self(images)
+        return features

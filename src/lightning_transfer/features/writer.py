@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
-from lightning_transfer.features.store import StoreBuilder
+from lightning_transfer.features.builder import StoreBuilder
 
 
 class FeatureWriter(BasePredictionWriter):

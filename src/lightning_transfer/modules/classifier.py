@@ -62,7 +62,7 @@ class Classifier(LightningModule):
         pool: Pool = "flatten",
         hidden: int = 256,
         dropout: float = 0.5,
-        lr: float = 1e-3,
+        lr: float = 1e-4,
         weight_decay: float = 1e-2,
         seed: int = 0,
     ) -> None:

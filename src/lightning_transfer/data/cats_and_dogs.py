@@ -1,0 +1,246 @@
+"""The 4,000 photographs of cats and dogs that the books and courses use, from whichever source is at hand."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from lightning.pytorch.utilities import rank_zero_info
+from rich.progress import track
+
+from lightning_transfer.data.download import download
+from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
+from lightning_transfer.data.scan import SPLITS, SUFFIXES
+from lightning_transfer.data.transforms import Resize, UnreadablePictureError, load_image
+from lightning_transfer.errors import DataError, TransferError
+from lightning_transfer.locking import locked
+
+CLASS_NAMES = ("cats", "dogs")
+MAX_BYTES = 50_000_000  # of one picture's file; the largest known has less than a hundredth
+
+# Which numbers of each class go where. The filtered archive has no others, and no test split of its own.
+RANGES = {"train": range(1000), "validation": range(1000, 1500), "test": range(1500, 2000)}
+FILTERED_RANGES = {"train": range(1000), "validation": range(2000, 2250), "test": range(2250, 2500)}
+
+# cat.7.jpg is Kaggle's name, Cat/7.jpg Microsoft's for the same photograph.
+PICTURE = re.compile(r"(?:.*/)?(cat|dog)[./]([0-9]{1,6})\.jpg", re.IGNORECASE)
+
+
+# Where it is, its size in bytes, its sha256.
+ARCHIVES: dict[str, tuple[str, int, str]] = {
+    "microsoft": (
+        "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"
+        "kagglecatsanddogs_5340.zip",
+        824_887_076,
+        "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
+    ),
+    "filtered": (
+        "https://storage.googleapis.com/mledu-datasets/cats_and_dogs_filtered.zip",
+        68_606_236,
+        "91af24e0be191e9380dafc8710d0933fa826ec8e51f26f85c1fddba4e8018e3f",
+    ),
+}
+
+ACCEPTED = (
+    'wanted "microsoft" or "filtered", or the path of a folder or zip archive: Kaggle\'s train (cat.0.jpg), '
+    "Microsoft's PetImages (Cat/0.jpg) or cats_and_dogs_filtered (train/cats/cat.0.jpg)"
+)
+
+
+class CatsAndDogsDataModule(ImageFolderDataModule):
+    """Photographs of cats and dogs: per class 1,000 to train, 500 to validate, 500 to test.
+
+    Where `root` is not there yet, `prepare_data` makes it from `source`: Kaggle's pictures under their own
+    names, byte for byte, 0 to 999 to train, 1000 to 1499 to validate, 1500 to 1999 to test. One that is
+    missing or unreadable is replaced by the first good one from 2000 on, and told.
+
+    Args:
+        root: `root/{train,validation,test}/{cats,dogs}/*.jpg`; used as it is where it is there.
+        source: "microsoft" (825 MB) or "filtered" (69 MB) is downloaded beside `root`, and kept there. Or the
+            path of a local copy, a folder or a zip archive: Kaggle's `train`, Microsoft's `PetImages`, or
+            `cats_and_dogs_filtered`. The last has other pictures to validate and test on, 250 a class each.
+        image_size: H and W of every picture, in pixels.
+        resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts the middle.
+        batch_size: B, a process.
+        seed: Of the order in each epoch.
+        max_samples: Keep the first so many pictures of each split, the classes taken in turn.
+        on_bad_image: As for `ImageFolderDataModule`.
+        num_workers: As for `ImageFolderDataModule`.
+    """
+
+    def __init__(
+        self,
+        root: str = "data/cats_and_dogs_small",
+        source: str = "microsoft",
+        image_size: int = 150,
+        resize: Resize = "squash",
+        batch_size: int = 20,
+        seed: int = 0,
+        max_samples: int | None = None,
+        on_bad_image: OnBadImage = "error",
+        num_workers: int | None = None,
+    ) -> None:
+        super().__init__(
+            root,
+            image_size,
+            resize,
+            batch_size,
+            seed,
+            max_samples=max_samples,
+            on_bad_image=on_bad_image,
+            num_workers=num_workers,
+        )
+        self.source = source
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """("cats", "dogs"), known before there is a file."""
+        return CLASS_NAMES
+
+    def prepare_data(self) -> None:
+        """Makes `root` where it is not there; whole, or not at all.
+
+        Raises:
+            DataError: Something else lies at `root`; `source` is none of those accepted, is damaged or has
+                too few readable pictures; or the folder cannot be written.
+            DownloadError: The archive cannot be fetched.
+        """
+        if _is_built(self.root):
+            return
+        try:
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            with locked(self.root.parent / f".{self.root.name}.lock"):
+                # Another process may have made it while this one waited.
+                if not _is_built(self.root):
+                    _refuse_if_occupied(self.root)
+                    _build(self.root, self._local_source())
+        except TransferError:
+            raise
+        except OSError as error:
+            raise DataError(f"{self.root} cannot be made ({error}): pass another root.") from error
+
+    def _local_source(self) -> Path:
+        if self.source not in ARCHIVES:
+            return Path(self.source)
+        url, size, sha256 = ARCHIVES[self.source]
+        remedy = f"Or get {url} by other means, and pass --data.source PATH (in Python, source=PATH)."
+        return download(url, self.root.parent / PurePosixPath(url).name, size, sha256, remedy)
+
+
+def _is_built(root: Path) -> bool:
+    return all(_classes_with_pictures(root / split) == set(CLASS_NAMES) for split in SPLITS)
+
+
+def _classes_with_pictures(folder: Path) -> set[str]:
+    names = {path.parent.name for path in folder.glob("[!.]*/*") if path.suffix.lower() in SUFFIXES}
+    return names - {"__MACOSX"}
+
+
+def _refuse_if_occupied(root: Path) -> None:
+    if root.is_file() or (root.is_dir() and any(root.iterdir())):
+        raise DataError(
+            f"{root} is there, but not as wanted: {', '.join(SPLITS)}, in each {' and '.join(CLASS_NAMES)}, "
+            "with pictures, and no other class. Pass another root, or remove it to have it made anew."
+        )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Pictures by "cat" or "dog" and number, in a folder or zip archive; `open` takes the path inside."""
+
+    path: Path
+    pictures: dict[str, dict[int, str]]
+    open: Callable[[str], IO[bytes]]
+
+    def copy(self, animal: str, number: int, folder: Path) -> str:
+        """Copies one picture and decodes it; returns what is wrong with it, or ""."""
+        if number not in self.pictures[animal]:
+            return "is missing"
+        path = folder / f"{animal}.{number}.jpg"
+        path.write_bytes(self._read(self.pictures[animal][number]))
+        try:
+            load_image(path)
+        except UnreadablePictureError as error:
+            path.unlink()
+            return f"cannot be read ({error.__cause__})".replace(str(path), path.name)
+        return ""
+
+    def _read(self, member: str) -> bytes:
+        try:
+            with self.open(member) as file:
+                content = file.read(MAX_BYTES + 1)
+        # All that zipfile raises for damaged, encrypted or oddly compressed members.
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise DataError(f"{member} in {self.path} cannot be read ({error}): get it anew.") from error
+        if len(content) > MAX_BYTES:
+            raise DataError(f"{member} in {self.path} has more than {MAX_BYTES:,} bytes: get it anew.")
+        return content
+
+
+@contextmanager
+def _open_source(path: Path) -> Iterator[_Source]:
+    if path.is_dir():
+        names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
+        yield _Source(path, _numbered(path, names), lambda name: (path / name).open("rb"))
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"source {path} cannot be opened ({error}): {ACCEPTED}.") from error
+    with archive:
+        yield _Source(path, _numbered(path, archive.namelist()), archive.open)
+
+
+def _numbered(path: Path, names: Iterable[str]) -> dict[str, dict[int, str]]:
+    pictures: dict[str, dict[int, str]] = {"cat": {}, "dog": {}}
+    for name in sorted(names):
+        if match := PICTURE.fullmatch(name):
+            pictures[match[1].lower()].setdefault(int(match[2]), name)
+    for animal, found in pictures.items():
+        if not found:
+            raise DataError(f"source {path} has no {animal}.N.jpg, no {animal.title()}/N.jpg: {ACCEPTED}.")
+    return pictures
+
+
+def _build(root: Path, source_path: Path) -> None:
+    """Makes `root` beside its place and moves it there; the caller holds the lock."""
+    prefix = f".{root.name}.staging-"
+    for entry in root.parent.iterdir():
+        if entry.name.startswith(prefix):  # left by a process that was killed
+            shutil.rmtree(entry)
+    with _open_source(source_path) as source:
+        staging = root.with_name(f"{prefix}{os.getpid()}")
+        try:
+            _copy_all(source, staging)
+            if root.exists():
+                root.rmdir()
+            staging.rename(root)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+
+
+def _copy_all(source: _Source, folder: Path) -> None:
+    # Only the filtered archive has a folder validation and none called test.
+    folders = {part for path in source.pictures["cat"].values() for part in PurePosixPath(path).parts[:-1]}
+    ranges = FILTERED_RANGES if "validation" in folders and "test" not in folders else RANGES
+    used = {number for numbers in ranges.values() for number in numbers}
+    spares = {animal: iter(sorted(found.keys() - used)) for animal, found in source.pictures.items()}
+    plan = [(a, split, number) for a in spares for split, numbers in ranges.items() for number in numbers]
+    for animal, split, number in track(plan, "Copying the pictures"):
+        into = folder / split / f"{animal}s"
+        into.mkdir(parents=True, exist_ok=True)
+        if complaint := source.copy(animal, number, into):
+            spare = next((n for n in spares[animal] if not source.copy(animal, n, into)), None)
+            told = f"{animal}.{number}.jpg {complaint}"
+            if spare is None:
+                raise DataError(f"{told}, and {source.path} has none to take its place: pass another source.")
+            rank_zero_info(f"{told}: {animal}.{spare}.jpg takes its place in {split}.")

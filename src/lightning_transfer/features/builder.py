@@ -1,0 +1,144 @@
+"""Makes a feature store: in a staging folder, the manifest last, then moved into place at once.
+
+Shapes: C channels, h w feature map.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from lightning_transfer.errors import StoreError
+from lightning_transfer.features.manifest import MANIFEST, Manifest
+from lightning_transfer.locking import acquire
+
+
+class StoreBuilder:
+    """Writes a store, from one process or several.
+
+    One process calls `begin`; if it says so, each writes its share, and then the first calls `publish`.
+
+    Args:
+        path: Where the store will stand.
+        manifest: What it will hold.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.staging = path.with_name(f".{path.name}.staging")
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
+
+    def exists(self) -> bool:
+        """Whether the complete store is there already."""
+        return (self.path / MANIFEST).is_file()
+
+    def begin(self) -> bool:
+        """Claims the store for this process, and reserves its room on disk.
+
+        Waits for another process that builds the same store.
+
+        Returns:
+            Whether the store is still to be built; False where it is there by now.
+
+        Raises:
+            StoreError: The disk is too full, or the folder cannot be written.
+        """
+        if self.exists():
+            return False
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            acquire(self._lock)
+            if self.exists():
+                self._lock.release()
+                return False
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self.staging.mkdir()
+            for split in self.manifest.splits:
+                with (self.staging / f"{split}.npy").open("wb") as file:
+                    _reserve(file.fileno(), self.manifest.file_bytes(split))
+                    file.write(self.manifest.header(split))
+        except OSError as error:
+            self.discard()
+            raise StoreError(
+                f"A feature store of {self.manifest.num_bytes():,} bytes cannot be made at {self.path}: "
+                f"{error.strerror}. Make room, or choose another place (--features.root)."
+            ) from error
+        return True
+
+    def write(self, split: str, rows: Sequence[int], features: npt.NDArray[Any]) -> None:
+        """Writes the features of some samples of a split.
+
+        Args:
+            split: Its name.
+            rows: Which samples, n of them.
+            features: (n, C, h, w), floating.
+
+        Raises:
+            StoreError: A feature is not finite in the store's dtype; names the picture.
+        """
+        with np.errstate(over="ignore"):
+            stored = np.ascontiguousarray(features, dtype=self.manifest.dtype)
+        finite = np.isfinite(stored).reshape(len(stored), -1).all(axis=1)
+        if not finite.all():
+            picture = self.manifest.splits[split].paths[rows[int(np.argmin(finite))]]
+            raise StoreError(
+                f"The features of {split} picture {picture} are not finite in {self.manifest.dtype}. "
+                "If its pixels are sound, store them wider: --features.dtype float32."
+            )
+        start, row_bytes = len(self.manifest.header(split)), stored[0].nbytes
+        # By position, not through a map: a full disk is then an error, where it would kill the process.
+        descriptor = os.open(self.staging / f"{split}.npy", os.O_WRONLY)
+        try:
+            for row, values in zip(rows, stored, strict=True):
+                _write_all(descriptor, memoryview(values).cast("B"), start + row * row_bytes)
+        finally:
+            os.close(descriptor)
+
+    def publish(self) -> None:
+        """Makes the store appear, complete."""
+        for split in self.manifest.splits:
+            _sync(self.staging / f"{split}.npy")
+        (self.staging / MANIFEST).write_text(self.manifest.to_json(), encoding="utf-8")
+        _sync(self.staging / MANIFEST)
+        try:
+            self.staging.rename(self.path)
+        except OSError as error:
+            # Locks do not reach every shared folder: where another machine was first, its store stays.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        self.discard()
+
+    def discard(self) -> None:
+        """Removes the staging folder, and lets other processes begin."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        self._lock.release()
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate") and size:
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.truncate(descriptor, size)
+
+
+def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

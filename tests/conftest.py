@@ -1,0 +1,98 @@
+"""Pictures, weights and command lines that several tests share; everything is made here, nothing is fetched."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+from torchvision import models
+
+from lightning_transfer import cli
+
+COLOURS = {"cats": (200, 90, 60), "dogs": (60, 120, 200), "horses": (90, 200, 90)}
+
+
+def draw_picture(path: Path, colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (48, 40)) -> None:
+    """A noisy picture of one colour, as JPEG or what the suffix says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).normal(0, 40, (size[1], size[0], 3))
+    pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def draw_folder(
+    root: Path, classes: tuple[str, ...] = ("cats", "dogs"), counts: tuple[int, ...] = (12, 6, 6)
+) -> Path:
+    """`root/{train,validation,test}/<class>/`, with so many pictures a class."""
+    seed = 0
+    for split, count in zip(("train", "validation", "test"), counts, strict=False):
+        for name in classes:
+            for number in range(count):
+                seed += 1
+                draw_picture(root / split / name / f"{name}.{number}.jpg", COLOURS[name], seed)
+    return root
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A split folder of two classes: 24, 12 and 12 pictures. Not to be changed."""
+    return draw_folder(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def weights_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SqueezeNet 1.1's features with random weights, in torchvision's keys, without the classifier."""
+    torch.manual_seed(0)
+    state = models.squeezenet1_1(weights=None).state_dict()
+    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.pth"
+    torch.save({key: value for key, value in state.items() if not key.startswith("classifier")}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder with real photographs and weights."""
+    folder = os.environ.get("LIGHTNING_TRANSFER_REAL")
+    if not folder:
+        pytest.skip("LIGHTNING_TRANSFER_REAL names no folder with real photographs and weights")
+    return Path(folder)
+
+
+@pytest.fixture
+def quiet_trainer() -> Callable[..., Trainer]:
+    """Makes a Trainer on the CPU that neither logs, saves nor draws."""
+
+    def make(**arguments: object) -> Trainer:
+        defaults = {
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
+        return Trainer(**(defaults | arguments))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Runs the real command line in this process, in an empty folder, and gives the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["lightning-transfer", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 1
+        return 0
+
+    return run
