@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import pickle
 import re
+import struct
 from pathlib import Path
+from typing import TypeGuard
 from urllib.error import URLError
 
 import torch
@@ -19,6 +21,11 @@ from lightning_transfer.errors import BackboneError, DownloadError
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # DenseNet's published files have keys such as "denselayer1.norm.1.weight", for today's "norm1.weight".
+# What torch.load, restricted to weights, raises for files that are damaged or none of its own.
+UNREADABLE = (
+    *(pickle.UnpicklingError, SafetensorError, struct.error, EOFError, RuntimeError),
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
+)
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
@@ -71,15 +78,22 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise BackboneError(
             f"{path} cannot be read as weights: wanted a state dict of tensors, as torch.save or safetensors "
             f"writes it. {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        hint = '; it looks like a checkpoint: save its "state_dict" alone' if "state_dict" in state else ""
+    if not _is_flat(state):
+        checkpoint = isinstance(state, dict) and "state_dict" in state
+        hint = '; it looks like a checkpoint: save its "state_dict" alone' if checkpoint else ""
         raise BackboneError(f"{path} holds a {type(state).__name__}, wanted a flat dict of tensors{hint}.")
     return state
+
+
+def _is_flat(state: object) -> TypeGuard[dict[str, Tensor]]:
+    return isinstance(state, dict) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    )
 
 
 def load_weights(name: str, network: nn.Module, state: dict[str, Tensor], origin: object) -> None:

@@ -87,10 +87,12 @@ def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), se
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"The folder of pictures {root} {what}: {LAYOUTS.format(root=root)}.")
     left_out: list[tuple[str, str]] = []
-    folders = [entry.name for entry in _entries(root, root, left_out) if entry.is_dir()]
+    entries = list(_entries(root, root, left_out))
+    folders = [entry.name for entry in entries if entry.is_dir()]
     if "train" in folders:
         found = {name: _classes(root, name, left_out) for name in SPLITS if name in folders}
-        left_out += [(name, "not one of train, validation, test") for name in folders if name not in SPLITS]
+        others = [entry.name for entry in entries if entry.name not in found]
+        left_out += [(name, "not one of train, validation, test") for name in others]
         class_names = _one_class_map(root, found, [n for n in folders if n in OTHER_SPLIT_NAMES])
         splits = {name: _samples(class_names, classes) for name, classes in found.items()}
     elif misnamed := sorted({*folders} & {*SPLITS, *OTHER_SPLIT_NAMES}):
@@ -99,6 +101,7 @@ def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), se
             "Rename the folders so."
         )
     else:
+        left_out.clear()  # _classes lists the root's entries once more
         classes = _classes(root, "", left_out)
         class_names = _checked_names(root, classes)
         splits = _split(root, classes, class_names, split, seed)
@@ -112,10 +115,18 @@ def _entries(folder: Path, root: Path, left_out: list[tuple[str, str]]) -> Itera
     for entry in ordered:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root.resolve()):
-            left_out.append((_below(root, entry), "a link that leads out of the folder"))
+        if entry.is_symlink() and (complaint := _complaint_of_link(entry, root)):
+            left_out.append((_below(root, entry), complaint))
             continue
         yield entry
+
+
+def _complaint_of_link(link: os.DirEntry[str], root: Path) -> str:
+    try:
+        target = Path(link.path).resolve(strict=True)
+    except (OSError, RuntimeError):  # before Python 3.13 a RuntimeError tells of links in a circle
+        return "a link that leads nowhere"
+    return "" if target.is_relative_to(root.resolve()) else "a link that leads out of the folder"
 
 
 def _below(root: Path, entry: os.DirEntry[str]) -> str:

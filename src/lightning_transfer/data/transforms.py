@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from lightning_transfer.errors import DataError
@@ -18,6 +18,16 @@ from lightning_transfer.errors import DataError
 Resize = Literal["squash", "crop"]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 BACKGROUND = (255, 255, 255)
+# What brings a picture upright, by its EXIF orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadablePictureError(DataError):
@@ -34,13 +44,20 @@ def load_image(path: str | Path) -> Image.Image:
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return _to_rgb(ImageOps.exif_transpose(image))
+            image.load()
+            return _to_rgb(_upright(image))
     # Pillow's decoders raise all of these for damaged files; SyntaxError is its word for a broken PNG.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise UnreadablePictureError(
             f"{path} cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__}). "
             'Replace or remove it, or pass on_bad_image="skip" to go on without such files.'
         ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose also writes the EXIF data anew, and fails where a field of it is odd.
+    turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -70,7 +70,8 @@ class FeatureDataModule(LightningDataModule):
         """
         dataset = FeatureDataset(self.store, split)
         sampler = EpochSampler(len(dataset), self.seed, shuffle)
-        return DataLoader(dataset, self.batch_size, sampler=sampler, collate_fn=_as_it_is)
+        # By keyword: Lightning makes a loader anew for predict, from the arguments by name.
+        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training split, shuffled."""

@@ -67,16 +67,17 @@ def extract_features(
     manifest = _manifest(base, images, dtype, str(trainer.precision))
     name = f"{base.name}-{base.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
     builder = StoreBuilder(Path(root) / name, manifest)
-    # With several ranks all must go the same way, so rank 0 decides, in FeatureWriter.setup.
-    if trainer.world_size == 1 and builder.exists():
-        rank_zero_info(f"The features are there: {builder.path}")
-        return FeatureStore(builder.path)
-
     datasets = [images.dataset(split) for split in images.splits]
-    rank_zero_info(
-        f"Extracting the features of {sum(map(len, datasets)):,} pictures with {base.name} up to "
-        f"{base.stage_names[-1]}: {manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
-    )
+    if builder.exists():
+        rank_zero_info(f"The features are there: {builder.path}")
+        # Several ranks must go the same way, so there rank 0 decides, in FeatureWriter.setup.
+        if trainer.world_size == 1:
+            return FeatureStore(builder.path)
+    else:
+        rank_zero_info(
+            f"Extracting the features of {sum(map(len, datasets)):,} pictures with {base.name} up to "
+            f"{base.stage_names[-1]}: {manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
+        )
     loader: DataLoader[tuple[Tensor, int]] = DataLoader(
         ConcatDataset(datasets),
         batch_size=images.batch_size,

@@ -130,11 +130,7 @@ class Classifier(LightningModule):
                 f"The data have {len(names)} classes ({', '.join(names)}), the model num_classes="
                 f"{self.num_classes}: pass num_classes={len(names)}, or other data."
             )
-        if self.class_names is not None and names != self.class_names:
-            raise ModuleError(
-                f"The data have the classes {', '.join(names)}, the checkpoint {', '.join(self.class_names)}: "
-                "name the folders as they were in training."
-            )
+        self._agree(names, self.class_names)
         self.class_names = names
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -167,12 +163,20 @@ class Classifier(LightningModule):
         """Takes back the class names.
 
         Raises:
-            ModuleError: The checkpoint is of something else.
+            ModuleError: The checkpoint is of something else, or of other classes than the data.
         """
         if "class_names" not in checkpoint:
             raise ModuleError("This checkpoint was not made by a lightning-transfer module.")
+        self._agree(self.class_names, checkpoint["class_names"])
         self.class_names = checkpoint["class_names"]
         self.pretrained_weights = checkpoint["pretrained_weights"]
+
+    def _agree(self, data: tuple[str, ...] | None, checkpoint: tuple[str, ...] | None) -> None:
+        if data is not None and checkpoint is not None and data != checkpoint:
+            raise ModuleError(
+                f"The data have the classes {', '.join(data)}, the checkpoint {', '.join(checkpoint)}: "
+                "name the folders as they were in training."
+            )
 
     def _scores(self, split: str) -> EpochScores:
         return cast(EpochScores, self.scores[f"{split}_scores"])

@@ -1,0 +1,70 @@
+"""FeatureDataModule serves exactly what the store holds."""
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_transfer import ConvBase, FeatureDataModule, FeatureStore, ImageFolderDataModule, extract_features
+
+
+@pytest.fixture(scope="module")
+def store(pictures, weights_file, tmp_path_factory):
+    from lightning.pytorch import Trainer
+
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    images = ImageFolderDataModule(str(pictures), image_size=64, num_workers=0)
+    root = tmp_path_factory.mktemp("features")
+    return extract_features(trainer, ConvBase("squeezenet1_1", str(weights_file)), images, root)
+
+
+def epoch(loader, number=0):
+    loader.sampler.set_epoch(number)
+    batches = list(loader)
+    return torch.cat([features for features, _ in batches]), torch.cat([labels for _, labels in batches])
+
+
+def test_batches_are_features_and_labels(store):
+    data = FeatureDataModule(store, batch_size=7)
+    features, labels = next(iter(data.train_dataloader()))
+    assert (features.shape, features.dtype) == ((7, *store.feature_shape), torch.float16)
+    assert (labels.shape, labels.dtype) == ((7,), torch.int64)
+    assert (data.class_names, data.num_classes) == (("cats", "dogs"), 2)
+
+
+def test_evaluation_is_in_the_stores_order(store):
+    data = FeatureDataModule(str(store.path))
+    for loader, split in ((data.val_dataloader(), "validation"), (data.test_dataloader(), "test")):
+        features, labels = epoch(loader)
+        np.testing.assert_array_equal(features, store.features(split))
+        np.testing.assert_array_equal(labels, store.labels(split))
+
+
+def test_training_takes_every_sample_once_in_the_order_of_the_pictures_loader(store, pictures):
+    images = ImageFolderDataModule(str(pictures), image_size=64, seed=4, num_workers=0)
+    data = FeatureDataModule(store, seed=4)
+    orders = []
+    for number in (0, 1, 0):
+        features, labels = epoch(data.train_dataloader(), number)
+        _, expected = epoch(images.train_dataloader(), number)
+        assert labels.tolist() == expected.tolist()
+        rows = [
+            int(np.flatnonzero((store.features("train") == row.numpy()).all(axis=(1, 2, 3)))[0])
+            for row in features
+        ]
+        assert sorted(rows) == list(range(24))
+        orders.append(rows)
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_a_batch_is_one_read(store, monkeypatch):
+    reads = []
+    features = store.features("train")
+
+    class Counting:
+        def __getitem__(self, indices):
+            reads.append(len(indices))
+            return np.asarray(features[indices])
+
+    monkeypatch.setattr(FeatureStore, "features", lambda self, split: Counting())
+    list(FeatureDataModule(store, batch_size=8).train_dataloader())
+    assert reads == [8, 8, 8]

@@ -1,0 +1,170 @@
+"""A store is complete or absent."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+
+from lightning_transfer import FeatureStore
+from lightning_transfer.errors import StoreError
+from lightning_transfer.features.builder import StoreBuilder
+from lightning_transfer.features.manifest import MANIFEST, Manifest, SplitManifest
+
+SHAPE = (5, 3, 2)
+
+
+def manifest(dtype="float16", **counts):
+    splits = {
+        name: SplitManifest(tuple(f"{name}/{i}.jpg" for i in range(n)), tuple(i % 2 for i in range(n)))
+        for name, n in (counts or {"train": 6, "validation": 3}).items()
+    }
+    return Manifest("f" * 64, {"base": "none"}, ("cats", "dogs"), SHAPE, dtype, splits)
+
+
+def values(count, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, *SHAPE)).astype(np.float32)
+
+
+@pytest.fixture
+def builder(tmp_path):
+    return StoreBuilder(tmp_path / "stores" / "one", manifest())
+
+
+@pytest.fixture
+def store(builder):
+    assert builder.begin()
+    builder.write("train", range(6), values(6))
+    builder.write("validation", range(3), values(3, seed=1))
+    builder.publish()
+    return FeatureStore(builder.path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_what_was_written_is_read(tmp_path, dtype):
+    builder = StoreBuilder(tmp_path / "one", manifest(dtype))
+    builder.begin()
+    builder.write("train", [4, 1, 0], values(6)[[4, 1, 0]])
+    builder.write("train", [5, 2, 3], values(6)[[5, 2, 3]])
+    builder.write("validation", range(3), values(3, seed=1))
+    builder.publish()
+    store = FeatureStore(str(tmp_path / "one"))
+    np.testing.assert_array_equal(store.features("train"), values(6).astype(dtype))
+    np.testing.assert_array_equal(store.features("validation"), values(3, seed=1).astype(dtype))
+    assert isinstance(store.features("train"), np.memmap)
+    assert store.labels("train").tolist() == [0, 1, 0, 1, 0, 1]
+    assert store.paths("validation")[0] == "validation/0.jpg"
+    assert (store.class_names, store.feature_shape, store.splits) == (
+        ("cats", "dogs"),
+        SHAPE,
+        ("train", "validation"),
+    )
+    # The arrays are plain .npy files, for whoever wants them without this library.
+    np.testing.assert_array_equal(np.load(tmp_path / "one" / "train.npy"), values(6).astype(dtype))
+
+
+def test_until_it_is_published_there_is_none(builder):
+    assert builder.begin()
+    builder.write("train", range(6), values(6))
+    assert not builder.exists()
+    with pytest.raises(StoreError, match="no complete feature store"):
+        FeatureStore(builder.path)
+    builder.discard()
+    assert [p.name for p in builder.path.parent.iterdir() if not p.name.endswith(".lock")] == []
+
+
+def test_what_is_left_of_a_killed_build_is_replaced(builder):
+    builder.begin()
+    builder.write("train", range(6), values(6) + 7)
+    builder._lock.release()  # as the system does for a killed process
+    again = StoreBuilder(builder.path, builder.manifest)
+    assert again.begin()
+    assert not np.load(again.staging / "train.npy").any()
+
+
+def test_a_complete_store_is_not_begun_again(store):
+    assert not StoreBuilder(store.path, store.manifest).begin()
+
+
+def test_where_another_machine_was_first_its_store_stays(builder, tmp_path):
+    builder.begin()
+    elsewhere = StoreBuilder(tmp_path / "elsewhere", manifest())
+    elsewhere.begin()
+    elsewhere.publish()
+    elsewhere.path.rename(builder.path)
+    builder.write("train", range(6), values(6))
+    builder.publish()
+    assert not FeatureStore(builder.path).features("train").any()
+    assert not builder.staging.exists()
+
+
+def test_a_store_opens_from_a_folder_that_cannot_be_written(store):
+    store.path.chmod(0o555)
+    store.path.parent.chmod(0o555)
+    try:
+        assert FeatureStore(store.path).features("train").shape == (6, *SHAPE)
+        assert not StoreBuilder(store.path, store.manifest).begin()
+    finally:
+        store.path.parent.chmod(0o755)
+        store.path.chmod(0o755)
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(builder, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StoreError, match=r"796 bytes cannot be made at .*one: No space left.*features\.root"):
+        builder.begin()
+    assert not builder.staging.exists()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
+def test_features_that_are_not_finite_name_their_picture(builder, bad):
+    builder.begin()
+    features = values(3)
+    features[1, 2, 1, 1] = bad
+    with pytest.raises(StoreError, match=r"train picture train/4\.jpg are not finite in float16.*float32"):
+        builder.write("train", [3, 4, 5], features)
+
+
+@pytest.mark.parametrize("change", ["truncate", "lengthen", "remove"])
+def test_a_damaged_array_is_named(store, change):
+    file = store.path / "train.npy"
+    if change == "remove":
+        file.unlink()
+    else:
+        os.truncate(file, file.stat().st_size + (1 if change == "lengthen" else -1))
+    with pytest.raises(StoreError, match=r"damaged: .*train\.npy (is missing|has [\d,]+ bytes), wanted 488 bytes"):
+        FeatureStore(store.path)
+
+
+def test_an_array_of_another_shape_is_named(store):
+    np.save(store.path / "train.npy", np.zeros((6, 3, 5, 2), np.float16))
+    with pytest.raises(StoreError, match=r"train\.npy holds \(6, 3, 5, 2\) float16, wanted \(6, 5, 3, 2\)"):
+        FeatureStore(store.path).features("train")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be used"),
+        ("[]", "cannot be used"),
+        (json.dumps({"format": 99}), "format 99, this version reads 1"),
+        (json.dumps({"format": 1}), "'fingerprint'"),
+    ],
+)
+def test_a_damaged_manifest_is_named(store, text, message):
+    (store.path / MANIFEST).write_text(text)
+    with pytest.raises(StoreError, match=message):
+        FeatureStore(store.path)
+
+
+def test_an_unknown_split_lists_those_there_are(store):
+    with pytest.raises(StoreError, match="no split 'test'; it has train, validation"):
+        store.features("test")
+
+
+def test_a_store_says_what_it_is(store):
+    assert "train 6, validation 3; (5, 3, 2) float16" in repr(store)
