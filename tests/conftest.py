@@ -16,6 +16,9 @@ from torchvision import models
 
 from lightning_transfer import cli
 
+# Lightning 2.6 calls jsonargparse by names that its newer versions deprecate.
+os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
+
 COLOURS = {"cats": (200, 90, 60), "dogs": (60, 120, 200), "horses": (90, 200, 90)}
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jsonargparse import auto_cli
@@ -119,6 +120,23 @@ class TransferCLI(LightningCLI):
             )
         print(self.trainer.extract(model, datamodule, root, dtype))  # noqa: T201
 
+    def predict(self, model: LightningModule, datamodule: LightningDataModule, **options: Any) -> None:
+        """Predicts the test pictures, and prints a line for each: file, class, probability.
+
+        Args:
+            model: What predicts.
+            datamodule: The pictures.
+            options: `Trainer.predict`'s own.
+        """
+        batches = cast(list[torch.Tensor] | None, self.trainer.predict(model, datamodule=datamodule, **options))
+        if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule) or not batches:
+            return
+        names = model.class_names or datamodule.class_names
+        if self.trainer.world_size > 1:
+            raise ModuleError("predict prints for one process only: pass --trainer.devices 1.")
+        for path, row in zip(datamodule.dataset("test").samples.paths, torch.cat(batches), strict=False):
+            print(f"{path}  {names[int(row.argmax())]}  {row.max():.1%}")  # noqa: T201
+
     def before_fit(self) -> None:
         """Extracts the features, if the model trains on them."""
         self._serve_features()
@@ -147,7 +165,14 @@ class TransferCLI(LightningCLI):
 def _read_checkpoint(path: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
-    checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ModuleError(
+            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}): wanted a file that fit saved."
+        ) from error
+    if "class_names" not in checkpoint:
+        raise ModuleError(f"{path} was not saved by a lightning-transfer module.")
     return checkpoint
 
 
@@ -164,8 +189,11 @@ def main() -> None:
             auto_cli(command, args=sys.argv[2:], prog=f"{PROGRAM} {sys.argv[1]}")
         else:
             _lightning_cli()
-    except TransferError as error:
-        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), _plain(error)), soft_wrap=True)
+    except Exception as error:
+        mendable = _mendable(error)
+        if mendable is None:
+            raise
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), _plain(mendable)), soft_wrap=True)
         sys.exit(1)
 
 
@@ -184,6 +212,13 @@ def _lightning_cli() -> None:
             "epilog": f"Other commands: {', '.join(others)}",
         },
     )
+
+
+def _mendable(error: BaseException | None) -> TransferError | None:
+    """The person's own error, also where jsonargparse, that tries a class for several types, wraps it."""
+    while error is not None and not isinstance(error, TransferError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _plain(error: TransferError) -> str:

@@ -1,6 +1,5 @@
 """The errors that a person can mend: what was wanted, what came, what to do.
 
-Each also is the builtin error that its kind would raise, so that other people's code can catch either.
 The command line prints them as one paragraph and exits with 1; any other exception keeps its traceback.
 """
 
@@ -9,21 +8,21 @@ class TransferError(Exception):
     """Something outside this library is not as it should be; the message names it and the remedy."""
 
 
-class BackboneError(TransferError, ValueError):
+class BackboneError(TransferError):
     """A network, stage or weights file that is unknown or does not fit."""
 
 
-class DataError(TransferError, ValueError):
+class DataError(TransferError):
     """A folder of pictures, or one picture, that cannot be used as it is."""
 
 
-class DownloadError(TransferError, OSError):
+class DownloadError(TransferError):
     """A file that could not be fetched, or that is not the one it should be."""
 
 
-class StoreError(TransferError, ValueError):
+class StoreError(TransferError):
     """A feature store that is absent, incomplete, or cannot be made."""
 
 
-class ModuleError(TransferError, ValueError):
+class ModuleError(TransferError):
     """A module whose arguments do not fit the data or the checkpoint it is given."""

@@ -74,7 +74,7 @@ def _parts(base: ConvBase, depth: Depth) -> Iterator[tuple[str, nn.Module]]:
     for path, module in base.stages.named_modules():
         level = len(path.split(".")) if path else 0
         # ConvNeXt's blocks hold a parameter beside their layers.
-        single = not any(module.children()) or any(module.parameters(recurse=False))
+        single = not any(module.children()) or bool(list(module.parameters(recurse=False)))
         if level == {"stage": 1, "block": 2}.get(depth) or (depth == "layer" and single):
             yield path.replace(".", "_"), module
 
@@ -91,6 +91,8 @@ def _rows(base: ConvBase, image_size: int, depth: Depth) -> Iterator[Row]:
     for hook in hooks:
         hook.remove()
     for name, module in parts:
+        if module not in shapes:
+            continue  # torchvision never calls it: EfficientNet's StochasticDepth where no shortcut is
         parameters = module.parameters(recurse=depth != "layer")
         counts = [(p.numel(), p.requires_grad) for p in parameters]
         total = sum(count for count, _ in counts)

@@ -20,7 +20,7 @@ from lightning_transfer.data.download import download
 from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
 from lightning_transfer.data.scan import SPLITS, SUFFIXES
 from lightning_transfer.data.transforms import Resize, UnreadablePictureError, load_image
-from lightning_transfer.errors import DataError, TransferError
+from lightning_transfer.errors import DataError
 from lightning_transfer.locking import locked
 
 CLASS_NAMES = ("cats", "dogs")
@@ -122,8 +122,6 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
                 if not _is_built(self.root):
                     _refuse_if_occupied(self.root)
                     _build(self.root, self._local_source())
-        except TransferError:
-            raise
         except OSError as error:
             raise DataError(f"{self.root} cannot be made ({error}): pass another root.") from error
 

@@ -64,7 +64,7 @@ def download(url: str, target: Path, size: int, sha256: str, remedy: str = "") -
                 if not _is_there(target, size, sha256):
                     _fetch(url, part, size, sha256)
                     part.replace(target)
-    except OSError as error:
+    except (OSError, DownloadError) as error:
         what = str(error) if isinstance(error, DownloadError) else f"{target} cannot be written ({error})."
         if part.exists():
             what += f" What came so far is kept in {part}: the same command goes on from there."
@@ -189,8 +189,6 @@ def _network(url: str) -> Iterator[None]:
         raise DownloadError(f"{url} answered {error.code} {' '.join(str(error.reason).split())}.") from error
     except URLError as error:
         raise DownloadError(f"{url} cannot be reached ({error.reason}).") from error
-    except DownloadError:
-        raise
     except (OSError, HTTPException, ValueError) as error:  # the last for a redirect to a malformed address
         raise _BrokenError(str(error) or type(error).__name__) from error
 

@@ -1,0 +1,260 @@
+"""The real command line, in fast runs, on pictures and weights that the tests make."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from conftest import draw_folder, draw_picture
+from lightning_transfer import ConvBase, precision
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+FAST = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+
+# Runs of one test share a folder, as a person's do.
+pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+
+
+@pytest.fixture
+def small(pictures, weights_file):
+    """Flags that put small pictures and a small base in place of a config's own."""
+
+    def flags(root=pictures, weights=weights_file):
+        data = [
+            "--data=ImageFolderDataModule",
+            f"--data.root={root}",
+            "--data.image_size=64",
+            "--data.num_workers=0",
+        ]
+        return [*data, "--model.base=squeezenet1_1", f"--model.weights={weights}", "--model.hidden=16"]
+
+    return flags
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """How many pictures went through any base, shape computations apart."""
+    counted = []
+    forward = ConvBase.forward
+
+    def counting(self, images):
+        if not images.is_meta:
+            counted.extend([1] * len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(ConvBase, "forward", counting)
+    return counted
+
+
+def scalars(folder):
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_there_is_a_config_for_each_regime():
+    assert [path.relative_to(ROOT / "configs").as_posix() for path in CONFIGS] == ["feature_extraction.yaml"]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_each_config_fits_tests_and_leaves_what_it_promises(config, command, small, passes):
+    assert command("fit", "--config", config, *small(), *FAST) == 0
+    assert len(passes) == 48, "each picture once"
+    folder = Path("checkpoints") / config.stem
+    assert {path.name for path in folder.iterdir()} == {"best.ckpt", "last.ckpt"}
+    fitted = scalars(Path("logs") / config.stem / "version_0")
+    for split in ("train", "validation"):
+        for score in ("loss", "accuracy", "auroc", "f1"):
+            assert len(fitted[f"{split}/{score}"]) == 2
+
+    assert command("fit", "--config", config, *small(), *FAST) == 0
+    assert len(passes) == 48, "the second fit ran the base"
+    assert scalars(Path("logs") / config.stem / "version_1") == fitted, "the second fit was another"
+
+    for number, source in enumerate(([], ["--features.root=null"]), start=2):
+        test = ["test", "--config", config, *small(), *FAST[1:], "--ckpt_path", folder / "best.ckpt", *source]
+        assert command(*test) == 0
+        tested = scalars(Path("logs") / config.stem / f"version_{number}")
+        assert {"test/loss", "test/accuracy", "test/auroc", "test/f1"} <= tested.keys()
+    assert len(passes) == 48 + 12
+
+
+FIT = ["fit", "--config", ROOT / "configs" / "feature_extraction.yaml"]
+
+
+def test_a_config_names_its_own_command_and_what_to_expect():
+    for config in CONFIGS:
+        header = config.read_text().split("seed_everything")[0]
+        assert f"lightning-transfer fit --config configs/{config.name}" in header
+        assert "Expect" in header
+
+
+def test_the_checkpoint_needs_neither_weights_nor_arguments_again(
+    command, small, pictures, tmp_path, weights_file
+):
+    own = tmp_path / "own.pth"
+    own.write_bytes(weights_file.read_bytes())
+    assert command(*FIT, *small(weights=own), *FAST, "--model.pool=avg") == 0
+    own.unlink()
+    data = [
+        "--data=ImageFolderDataModule",
+        f"--data.root={pictures}",
+        "--data.image_size=64",
+        "--data.num_workers=0",
+    ]
+    best = "checkpoints/feature_extraction/best.ckpt"
+    for verb in ("validate", "test"):
+        assert command(verb, *FIT[1:], *data, *FAST[1:], "--ckpt_path", best) == 0
+
+
+def test_predict_prints_a_line_a_picture(command, small, capsys, pictures):
+    assert command(*FIT, *small(), *FAST) == 0
+    capsys.readouterr()
+    best = "checkpoints/feature_extraction/best.ckpt"
+    assert command("predict", *FIT[1:], *small(), *FAST[1:], "--ckpt_path", best) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("test/")]
+    assert [line[0] for line in lines] == [
+        f"test/{name}/{name}.{number}.jpg" for name in ("cats", "dogs") for number in range(6)
+    ]
+    assert {line[1] for line in lines} <= {"cats", "dogs"}
+
+
+def test_resume_goes_on_from_the_last_checkpoint(command, small):
+    assert command(*FIT, *small(), *FAST) == 0
+    last = "checkpoints/feature_extraction/last.ckpt"
+    assert command(*FIT, *small(), *FAST, "--trainer.max_epochs=4", "--ckpt_path", last) == 0
+    resumed = torch.load(last, weights_only=True)
+    assert command(*FIT, *small(), *FAST, "--trainer.max_epochs=4", "--features.root=features") == 0
+    whole = torch.load(last, weights_only=True)
+    assert resumed["epoch"] == whole["epoch"] == 3
+    for key, value in whole["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][key]), key
+
+
+def test_the_number_of_classes_is_the_datas(command, small, tmp_path):
+    root = draw_folder(tmp_path / "three", ("cats", "dogs", "horses"))
+    assert command(*FIT, *small(root), *FAST) == 0
+    checkpoint = torch.load("checkpoints/feature_extraction/best.ckpt", weights_only=True)
+    assert checkpoint["hyper_parameters"]["num_classes"] == 3
+    assert checkpoint["class_names"] == ("cats", "dogs", "horses")
+
+
+def test_extract_makes_the_store_that_fit_uses(command, small, passes, capsys):
+    assert command("extract", *FIT[1:], *small(), *FAST[1:]) == 0
+    assert "FeatureStore('features/squeezenet1_1-fire9-64-" in capsys.readouterr().out
+    assert not Path("logs").exists()
+    assert command(*FIT, *small(), *FAST) == 0
+    assert len(passes) == 48
+
+
+def folder_with(tmp_path, change):
+    root = draw_folder(tmp_path / "pictures")
+    change(root)
+    return root
+
+
+def empty_class(root):
+    (root / "train" / "empty").mkdir()
+
+
+def one_class(root):
+    for split in ("train", "validation", "test"):
+        (root / split / "dogs").rename(root / split / ".dogs")
+
+
+def other_class(root):
+    draw_picture(root / "train" / "horses" / "one.jpg", (0, 0, 0), 0)
+
+
+def zero_bytes(root):
+    (root / "validation" / "cats" / "cats.2.jpg").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (empty_class, "train/empty holds no pictures"),
+        (one_class, "holds one class only, 'cats'"),
+        (other_class, "validation lacks horses"),
+        (zero_bytes, "validation/cats/cats.2.jpg cannot be read as a picture"),
+        (lambda root: root.rename(root.with_name("elsewhere")), "does not exist"),
+    ],
+)
+def test_unusable_pictures_are_one_paragraph(change, message, command, small, tmp_path, capsys):
+    root = folder_with(tmp_path, change)
+    assert command(*FIT, *small(root), *FAST, "--data.num_workers=1") == 1
+    error = capsys.readouterr().err.rpartition("error: ")[2]
+    assert message in error.replace("\n", " ")
+    assert "Traceback" not in error
+    assert not [path for path in Path("features").glob("*") if path.suffix != ".lock"]
+    assert not Path("checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.base=vgg61"], "Nearest: vgg19, vgg16"),
+        (["--model.until=fire99"], "has no stage 'fire99' (did you mean fire9?)"),
+        (["--model.base=resnet18"], "does not fit resnet18: 100 missing"),
+        (["--model.weights=nowhere.pth"], "There is no weights file nowhere.pth"),
+        (["--ckpt_path=nowhere.ckpt"], "There is no checkpoint nowhere.ckpt"),
+        (["--data.image_size=5"], "Pictures of 5 × 5 are too small for squeezenet1_1"),
+    ],
+)
+def test_wrong_arguments_are_one_paragraph(flags, message, command, small, capsys):
+    assert command(*FIT, *small(), *FAST, *flags) == 1
+    error = capsys.readouterr().err.rpartition("error: ")[2]
+    assert message in error.replace("\n", " ")
+    assert "Traceback" not in error
+
+
+def test_a_checkpoint_that_is_none_is_named(command, small, capsys, tmp_path):
+    (tmp_path / "text.ckpt").write_text("not a checkpoint")
+    assert command(*FIT, *small(), *FAST, "--ckpt_path=text.ckpt") == 1
+    assert "text.ckpt cannot be read as a checkpoint" in capsys.readouterr().err
+
+
+def test_on_bad_image_skip_goes_on(command, small, tmp_path):
+    root = folder_with(tmp_path, zero_bytes)
+    assert command(*FIT, *small(root), *FAST, "--data.on_bad_image=skip") == 0
+
+
+def test_summary_prints_the_table(command, capsys):
+    assert command("summary", "--base", "squeezenet1_1", "--image_size", "64") == 0
+    assert "722,496" in capsys.readouterr().out
+    assert command("summary", "--base", "vit_b_16") == 1
+    assert "built of attention" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True}, "bf16-mixed"),
+        ({"amx_bf16": True, "avx512_bf16": False}, "bf16-mixed"),
+        ({"avx512_f": True, "avx512_bf16": False}, "32-true"),
+        ({}, "32-true"),
+    ],
+)
+def test_the_default_precision_is_the_processors(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert precision.default_precision() == expected
+
+
+@pytest.mark.parametrize(("given", "said"), [([], True), (["--trainer.precision=32-true"], False)])
+def test_a_precision_that_was_chosen_is_said(monkeypatch, command, small, caplog, given, said):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert command("extract", *FIT[1:], *small(), *FAST[1:], *given) == 0
+    assert ("this machine has units for it" in caplog.text) is said
+
+
+def test_both_ways_to_call_it_list_all_commands():
+    program = Path(sys.executable).with_name("lightning-transfer")
+    for start in ([sys.executable, "-m", "lightning_transfer"], [program]):
+        run = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True)
+        for verb in ("fit", "validate", "test", "predict", "extract", "summary"):
+            assert verb in run.stdout
+        assert run.stdout.startswith("usage: lightning-transfer")
