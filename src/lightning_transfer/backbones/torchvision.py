@@ -266,10 +266,11 @@ def drop_classifier(name: str, network: nn.Module) -> list[str]:
     return dropped
 
 
-class _EmptyOnMeta(TorchFunctionMode):
-    """Makes `torch.empty`, with which layers get their weights, take no memory and need no initialising.
+class WithoutMemory(TorchFunctionMode):
+    """Inside it, networks are built without memory for their weights, and no random numbers are drawn.
 
-    `torch.device("meta")` does not do: RegNet computes its widths with small tensors.
+    It puts what `torch.empty` makes, from which layers make their weights, on the meta device. `torch.device`
+    itself does not do: RegNet computes its widths with small tensors.
     """
 
     def __torch_function__(
@@ -279,6 +280,7 @@ class _EmptyOnMeta(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        """Called by torch for each of its functions."""
         kwargs = dict(kwargs or {})
         if func is torch.empty:
             kwargs["device"] = "meta"
@@ -286,6 +288,6 @@ class _EmptyOnMeta(TorchFunctionMode):
 
 
 def build_empty_network(name: str) -> nn.Module:
-    """The whole torchvision network without memory for its weights; draws no random numbers."""
-    with _EmptyOnMeta():
+    """The whole torchvision network without memory for its weights."""
+    with WithoutMemory():
         return build_network(name)

@@ -6,9 +6,9 @@ import difflib
 import pickle
 import re
 import struct
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeGuard
-from urllib.error import URLError
+from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError
@@ -20,12 +20,12 @@ from lightning_transfer.backbones.torchvision import drop_classifier
 from lightning_transfer.errors import BackboneError, DownloadError
 
 SUFFIXES = (".pth", ".pt", ".safetensors")
-# DenseNet's published files have keys such as "denselayer1.norm.1.weight", for today's "norm1.weight".
 # What torch.load, restricted to weights, raises for files that are damaged or none of its own.
 UNREADABLE = (
     *(pickle.UnpicklingError, SafetensorError, struct.error, EOFError, RuntimeError),
     *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
 )
+# DenseNet's published files have keys such as "denselayer1.norm.1.weight", for today's "norm1.weight".
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
@@ -52,23 +52,29 @@ def find_weights(name: str, weights: str) -> models.WeightsEnum | Path:
 def read_weights(source: models.WeightsEnum | Path) -> dict[str, Tensor]:
     """Reads a state dict; a torchvision name is downloaded once, to `$TORCH_HOME`, and its hash checked.
 
-    Files are loaded without running any code they may hold.
+    No code that a file may hold is run.
 
     Raises:
         BackboneError: The file is missing or not a plain state dict.
         DownloadError: The weights are not at hand and cannot be fetched.
     """
-    if isinstance(source, Path):
-        return _read_file(source)
-    try:
-        state: dict[str, Tensor] = source.get_state_dict(progress=True, check_hash=True)
-    except (URLError, OSError, RuntimeError) as error:
-        raise DownloadError(
-            f"The weights {source} could not be downloaded from {source.url} ({error}). Without a network, "
-            f"bring that file here by other means and pass its path as weights, or put it in "
-            f"{Path(torch.hub.get_dir()) / 'checkpoints'}."
-        ) from error
-    return state
+    return _read_file(source if isinstance(source, Path) else _fetch(source))
+
+
+def _fetch(weights: models.WeightsEnum) -> Path:
+    """The file of a torchvision weights name, where torchvision itself keeps it."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlsplit(weights.url).path).name
+    if not path.exists():
+        digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(weights.url, str(path), digest and digest[1])
+        except (OSError, RuntimeError) as error:  # the second for another hash
+            raise DownloadError(
+                f"The weights {weights} could not be downloaded from {weights.url} ({error}). Without a network, "
+                f"bring that file here by other means and pass its path as weights, or put it in {path.parent}."
+            ) from error
+    return path
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

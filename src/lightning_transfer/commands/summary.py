@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.backbones.torchvision import WithoutMemory
+from lightning_transfer.errors import BackboneError
 
 Depth = Literal["stage", "block", "layer"]
 
@@ -59,9 +61,12 @@ def summary(
         The rows of the table.
 
     Raises:
-        BackboneError: An unknown network or stage, or pictures that are too small for it.
+        BackboneError: An unknown network, stage or depth, or pictures that are too small for it.
     """
-    network = ConvBase(base, weights=None, until=until)
+    if depth not in get_args(Depth):
+        raise BackboneError(f"depth={depth!r}: wanted one of {', '.join(get_args(Depth))}.")
+    with WithoutMemory():
+        network = ConvBase(base, weights=None, until=until)
     if train_from is not None:
         prefix, _ = network.split(train_from)
         prefix.requires_grad_(False)

@@ -103,7 +103,7 @@ def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), se
     else:
         left_out.clear()  # _classes lists the root's entries once more
         classes = _classes(root, "", left_out)
-        class_names = _checked_names(root, classes)
+        class_names = _several(root, _checked_names(root, classes))
         splits = _split(root, classes, class_names, split, seed)
     return Scan(root, class_names, splits, tuple(left_out))
 
@@ -160,11 +160,15 @@ def _checked_names(folder: Path, classes: dict[str, list[str]]) -> tuple[str, ..
                 f"The class folder {folder / name} holds no pictures ({', '.join(sorted(SUFFIXES))}): "
                 "put some there, or remove it."
             )
-    if len(classes) == 1:
-        raise DataError(
-            f"{folder} holds one class only, {next(iter(classes))!r}: to tell classes apart takes two or more."
-        )
     return tuple(sorted(classes))
+
+
+def _several(root: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(class_names) == 1:
+        raise DataError(
+            f"{root} holds one class only, {class_names[0]!r}: to tell classes apart takes two or more."
+        )
+    return class_names
 
 
 def _one_class_map(root: Path, found: dict[str, dict[str, list[str]]], misnamed: Sequence[str]) -> tuple[str, ...]:
@@ -179,7 +183,7 @@ def _one_class_map(root: Path, found: dict[str, dict[str, list[str]]], misnamed:
             if (lacking := set(chain(*names.values())) - set(own))
         ]
         raise DataError(f"The splits hold different classes: {'; '.join(missing)}. Each needs every class.")
-    return names["train"]
+    return _several(root, names["train"])
 
 
 def _samples(class_names: tuple[str, ...], classes: dict[str, list[str]]) -> Samples:
@@ -190,8 +194,14 @@ def _samples(class_names: tuple[str, ...], classes: dict[str, list[str]]) -> Sam
 def _split(
     root: Path, classes: dict[str, list[str]], class_names: tuple[str, ...], shares: Sequence[float], seed: int
 ) -> dict[str, Samples]:
-    if len(shares) != len(SPLITS) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise DataError(f"split={tuple(shares)}: wanted three shares (train, validation, test) that sum to 1.")
+    fits = len(shares) == len(SPLITS) and min(shares[:2]) > 0 and shares[2] >= 0 and abs(sum(shares) - 1) < 1e-6
+    if not fits:
+        raise DataError(
+            f"split={tuple(shares)}: wanted three shares (train, validation, test) that sum to 1, the first two "
+            "above 0."
+        )
+    if seed < 0:
+        raise DataError(f"seed={seed}: wanted a whole number from 0 on.")
     parts: dict[str, dict[str, list[str]]] = {name: {} for name in SPLITS}
     for name in class_names:
         pictures = classes[name]

@@ -1,0 +1,116 @@
+"""Every example in README and docs runs, and what they state of the code is so."""
+
+import fnmatch
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision import models
+
+from conftest import COLOURS, draw_picture
+from lightning_transfer import ConvBase, Head
+from lightning_transfer.backbones import conv_base
+from lightning_transfer.backbones.torchvision import build_empty_network, network_names, stages_of
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
+WITH_BASH = [page for page in PAGES if "lightning-transfer " in page.read_text()]
+CONFIG = "configs/feature_extraction.yaml"
+# In place of the config's own data, base and length, so that a line takes a second.
+FAST = [
+    "--data=ImageFolderDataModule",
+    "--data.root=my_pictures",
+    "--data.image_size=64",
+    "--data.num_workers=0",
+    "--model.base=squeezenet1_1",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+]
+
+
+def blocks(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
+
+
+def random_weights(source):
+    """What a download of these weights would give, but for the numbers."""
+    name = type(source).__name__.removesuffix("_Weights").lower()
+    torch.manual_seed(0)
+    return models.get_model(name, weights=None).state_dict()
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """A folder like a newcomer's, with pictures and the configs; weights are made up, not fetched."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(16):
+        for name in ("cats", "dogs"):
+            draw_picture(tmp_path / "my_pictures" / name / f"{number}.jpg", COLOURS[name], number)
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.setattr(conv_base, "read_weights", random_weights)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
+def test_python_examples_run(page, workplace):
+    code = "\n".join(blocks(page, "python"))
+    code = code.replace("Trainer(", "Trainer(accelerator='cpu', ").replace("max_epochs=30", "max_epochs=2")
+    exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize("page", WITH_BASH, ids=lambda page: page.stem)
+def test_command_lines_run(page, workplace, command):
+    lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
+    lines = [shlex.split(line) for line in lines if line.startswith("lightning-transfer")]
+    for _, verb, *arguments in lines:
+        extra = [] if verb == "summary" else FAST
+        if verb == "fit" and "--trainer.max_epochs" not in arguments:
+            extra = [*extra, "--trainer.max_epochs=2"]
+        arguments = ["4" if argument == "40" else argument for argument in arguments]
+        assert command(verb, *arguments, *extra) == 0, (verb, arguments)
+
+
+def test_the_newcomers_two_lines_are_those_that_work(workplace, command):
+    text = (ROOT / "README.md").read_text()
+    first, second, own = re.findall(r"^    (pip install .*|lightning-transfer .*)$", text, flags=re.MULTILINE)
+    assert first == "pip install -e ."
+    assert second == f"lightning-transfer fit --config {CONFIG}"
+    assert command(*shlex.split(own)[1:], "--trainer.max_epochs=1", *FAST[2:]) == 0
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), (page, target)
+
+
+def test_the_table_of_stages_is_complete_and_right():
+    rows = re.findall(r"^\| (`.*) \| (.*) \|$", (ROOT / "docs" / "backbones.md").read_text(), flags=re.MULTILINE)
+    seen = set()
+    for networks, stages in rows:
+        patterns = re.findall(r"`([^`]+)`", networks)
+        names = [name for name in network_names() for pattern in patterns if fnmatch.fnmatch(name, pattern)]
+        for name in names:
+            assert ", ".join(stages_of(name, build_empty_network(name))) == stages, name
+        # "vgg11 … vgg19_bn" names the ends of a range.
+        seen |= {re.match(r"[a-z]+", name)[0] for name in names}
+    assert seen == {re.match(r"[a-z]+", name)[0] for name in network_names()}
+
+
+def test_a_head_on_the_pool_has_that_many_fewer_parameters():
+    (times,) = re.findall(
+        r"\(a head with (\d+) times\s+fewer parameters on VGG16\)", (ROOT / "README.md").read_text()
+    )
+    base = ConvBase("vgg16", weights=None)
+    flat, pooled = (
+        sum(p.numel() for p in Head(base.out_shape(150), 2, pool).parameters()) for pool in ("flatten", "avg")
+    )
+    assert round(flat / pooled) == int(times)
+
+
+def test_the_changelog_counts_the_networks():
+    assert f"{len(network_names())} convolutional networks" in (ROOT / "CHANGELOG.md").read_text()
