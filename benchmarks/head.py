@@ -45,10 +45,12 @@ def make_store(root: Path) -> FeatureStore:
     return FeatureStore(builder.path)
 
 
-def bare(store: FeatureStore, pool: Pool, batch_size: int, epochs: int, bf16: bool) -> Callable[[], float]:
-    """The same head, order, optimizer and validation, by hand."""
+def bare(
+    store: FeatureStore, pool: Pool, batch_size: int, epochs: int, bf16: bool, fused: bool
+) -> Callable[[], float]:
+    """The same head, order, optimizer and validation, by hand; AdamW as torch has it by default, or fused."""
     head = Head(SHAPE, 2, pool)
-    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-4, fused=fused)
     arrays = {name: (store.features(name), torch.from_numpy(store.labels(name))) for name in COUNTS}
 
     def batches(split: str, order: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -107,13 +109,15 @@ def main(
             trainer.fit(model, FeatureDataModule(store, batch_size))
             return epochs
 
-        speeds = side_by_side(
-            f"head with pool={pool}, {precision}, batches of {batch_size}",
-            {"bare loop": bare(store, pool, batch_size, epochs, precision == "bf16-mixed"), "Trainer.fit": ours},
-            rounds,
-            "epochs",
-        )
-        print(f"pool={pool}: Trainer.fit / bare loop: {speeds['Trainer.fit'] / speeds['bare loop']:.2f}")
+        bf16 = precision == "bf16-mixed"
+        candidates = {
+            "bare loop": bare(store, pool, batch_size, epochs, bf16, fused=False),
+            "bare loop, fused AdamW": bare(store, pool, batch_size, epochs, bf16, fused=True),
+            "Trainer.fit": ours,
+        }
+        title = f"head with pool={pool}, {precision}, batches of {batch_size}"
+        loop, fused, fit = side_by_side(title, candidates, rounds, "epochs").values()
+        print(f"pool={pool}: Trainer.fit / bare loop: {fit / loop:.2f}; / fused bare loop: {fit / fused:.2f}")
     print(machine())
 
 

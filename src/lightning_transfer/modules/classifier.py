@@ -138,7 +138,11 @@ class Classifier(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds torch, so that a step's randomness depends on nothing before it."""
         entropy = [self.seed, self.current_epoch, batch_idx, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+        # torch.manual_seed would note a traceback for each kind of device that is not in use: a third of a step.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def on_train_epoch_end(self) -> None:
         """Logs the training scores."""
