@@ -119,4 +119,4 @@ def main(data: str, images: int = 600, plain: int = 200, rounds: int = 3, batch_
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    auto_cli(main, as_positional=False)

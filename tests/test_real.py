@@ -1,0 +1,96 @@
+"""What the first regime reaches on real photographs with real weights, through the real command line."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_transfer import ConvBase, FeatureClassifier, ImageFolderDataModule
+from lightning_transfer.data.transforms import load_image
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "configs" / "feature_extraction.yaml"
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    # Lightning's own table of parameters, which knows no bf16.
+    pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary"),
+]
+
+
+def flags(real):
+    return [
+        f"--config={CONFIG}",
+        f"--data.root={real / 'data' / 'cats_and_dogs_small'}",
+        "--model.base=squeezenet1_1",
+        f"--model.weights={real / 'weights' / 'squeezenet1_1-imagenet-features.pth'}",
+        "--model.pool=avg",
+        "--trainer.accelerator=cpu",
+        "--trainer.enable_progress_bar=false",
+    ]
+
+
+def test_accuracy_from_images_and_from_the_store(real, command, capsys, monkeypatch):
+    def tested(*more):
+        capsys.readouterr()
+        best = "checkpoints/feature_extraction/best.ckpt"
+        assert command("test", *flags(real), f"--ckpt_path={best}", *more) == 0
+        (accuracy,) = re.findall(r"test/accuracy\s*│\s*([0-9.]+)", capsys.readouterr().out)
+        return float(accuracy)
+
+    assert command("fit", *flags(real)) == 0
+    from_store = tested()
+    assert from_store >= 0.93
+    assert tested("--features.root=null") == pytest.approx(from_store, abs=0.002)
+
+    forward = ConvBase.forward
+
+    def refuse(self, images):
+        assert images.is_meta, "the base ran again"
+        return forward(self, images)
+
+    monkeypatch.setattr(ConvBase, "forward", refuse)
+    assert command("fit", *flags(real), "--trainer.max_epochs=1") == 0
+
+
+def test_logits_from_images_are_those_from_the_store(real, command):
+    assert command("fit", *flags(real), "--data.max_samples=200", "--trainer.max_epochs=2") == 0
+    (folder,) = Path("features").glob("[!.]*")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert len(manifest["splits"]["test"]["paths"]) == 200
+    model = FeatureClassifier.load_from_checkpoint("checkpoints/feature_extraction/best.ckpt", weights_only=True)
+    root = real / "data" / "cats_and_dogs_small"
+    images = ImageFolderDataModule(str(root), max_samples=200, batch_size=100, num_workers=0)
+    stored = torch.tensor(np.load(folder / "test.npy"))[:100]
+    bf16 = manifest["recipe"]["precision"] == "bf16-mixed"
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        from_images = model.eval()(next(iter(images.test_dataloader()))[0]).float()
+        from_store = model(stored).float()
+    assert manifest["splits"]["test"]["paths"][0] == "test/cats/cat.1500.jpg"
+    torch.testing.assert_close(from_store, from_images, rtol=2e-2, atol=2e-2)
+    assert (from_store.argmax(dim=1) == from_images.argmax(dim=1)).float().mean() >= 0.99
+
+
+def test_every_original_decodes_as_pillow_decodes_it(real):
+    paths = sorted((real / "data" / "originals").rglob("*.jpg"))[::10]
+    assert len(paths) == 100
+    for path in paths:
+        with Image.open(path) as expected:
+            assert expected.getexif().get(0x0112, 1) == 1, "an orientation: compare with the turned picture"
+            np.testing.assert_array_equal(np.asarray(load_image(path)), np.asarray(expected.convert("RGB")))
+
+
+def test_an_unsplit_folder_of_originals_is_split_by_class(real):
+    data = ImageFolderDataModule(str(real / "data" / "originals"), resize="crop")
+    assert {split: len(data.dataset(split)) for split in data.splits} == {
+        "train": 500,
+        "validation": 250,
+        "test": 250,
+    }
+    assert data.class_names == ("cats", "dogs")
