@@ -128,12 +128,12 @@ class TransferCLI(LightningCLI):
             datamodule: The pictures.
             options: `Trainer.predict`'s own.
         """
+        if self.trainer.world_size > 1:
+            raise ModuleError("predict prints for one process only: pass --trainer.devices 1.")
         batches = cast(list[torch.Tensor] | None, self.trainer.predict(model, datamodule=datamodule, **options))
         if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule) or not batches:
             return
         names = model.class_names or datamodule.class_names
-        if self.trainer.world_size > 1:
-            raise ModuleError("predict prints for one process only: pass --trainer.devices 1.")
         for path, row in zip(datamodule.dataset("test").samples.paths, torch.cat(batches), strict=False):
             print(f"{path}  {names[int(row.argmax())]}  {row.max():.1%}")  # noqa: T201
 

@@ -121,6 +121,11 @@ def test_the_prefix_of_a_cut_is_a_base_too(base, images, tmp_path, quiet_trainer
         np.testing.assert_allclose(suffix.eval()(torch.tensor(features)), whole, rtol=1e-3, atol=1e-4)
 
 
+def test_a_base_without_stages_is_refused(base, images, tmp_path, quiet_trainer):
+    with pytest.raises(StoreError, match="no stage left"):
+        extract_features(quiet_trainer(), base.split("stem")[0], images, tmp_path)
+
+
 def test_the_trainer_keeps_its_callbacks_loggers_and_limits(base, images, tmp_path, quiet_trainer):
     class Refuses(Callback):
         def setup(self, trainer, pl_module, stage):

@@ -59,9 +59,11 @@ def extract_features(
         The store, (C, h, w) a picture.
 
     Raises:
-        StoreError: There is no room, or a feature is not finite.
+        StoreError: There is no room, a feature is not finite, or the base has no stages.
         DataError: The pictures are not usable; nothing is left behind.
     """
+    if not base.stage_names:
+        raise StoreError("This base has no stage left, so its features are the pictures: split it further on.")
     images.prepare_data()
     images.setup("predict")
     manifest = _manifest(base, images, dtype, str(trainer.precision))
