@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torchvision import models
 
-from lightning_transfer import cli
+from lightning_transfer import ConvBase, cli
 
 # Lightning 2.6 calls jsonargparse by names that its newer versions deprecate.
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
@@ -99,3 +99,17 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., in
         return 0
 
     return run
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The pictures that went through any base, shape computations apart."""
+    counted: list[torch.Tensor] = []
+    forward = ConvBase.forward
+
+    def counting(self: ConvBase, images: torch.Tensor) -> torch.Tensor:
+        counted.extend([] if images.is_meta else images)
+        return forward(self, images)
+
+    monkeypatch.setattr(ConvBase, "forward", counting)
+    return counted

@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import draw_folder, draw_picture
-from lightning_transfer import ConvBase, precision
+from lightning_transfer import precision
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -33,21 +33,6 @@ def small(pictures, weights_file):
         return [*data, "--model.base=squeezenet1_1", f"--model.weights={weights}", "--model.hidden=16"]
 
     return flags
-
-
-@pytest.fixture
-def passes(monkeypatch):
-    """How many pictures went through any base, shape computations apart."""
-    counted = []
-    forward = ConvBase.forward
-
-    def counting(self, images):
-        if not images.is_meta:
-            counted.extend([1] * len(images))
-        return forward(self, images)
-
-    monkeypatch.setattr(ConvBase, "forward", counting)
-    return counted
 
 
 def scalars(folder):
@@ -215,6 +200,24 @@ def test_a_checkpoint_that_is_none_is_named(command, small, capsys, tmp_path):
     (tmp_path / "text.ckpt").write_text("not a checkpoint")
     assert command(*FIT, *small(), *FAST, "--ckpt_path=text.ckpt") == 1
     assert "text.ckpt cannot be read as a checkpoint" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_another_network_is_named(command, small, capsys):
+    assert command(*FIT, *small(), *FAST) == 0
+    last = "checkpoints/feature_extraction/last.ckpt"
+    assert command(*FIT, *small(), *FAST, "--model.hidden=32", f"--ckpt_path={last}") == 1
+    assert "does not fit FeatureClassifier as it is configured" in capsys.readouterr().err
+
+
+def test_modules_of_other_people_work_too(command, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from lightning.pytorch.demos.boring_classes import BoringDataModule as Data, BoringModel as Model"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = ["--model=mine.Model", "--data=mine.Data", "--trainer.logger=false", "--trainer.default_root_dir=saved"]
+    assert command("fit", *mine, *FAST[1:], "--trainer.max_epochs=1") == 0
+    (checkpoint,) = Path("saved").rglob("*.ckpt")
+    assert command("test", *mine, *FAST[1:], f"--ckpt_path={checkpoint}") == 0
 
 
 def test_on_bad_image_skip_goes_on(command, small, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.text import Text
 
+from lightning_transfer.backbones.weights import UNREADABLE
 from lightning_transfer.commands.summary import summary
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import ModuleError, TransferError
@@ -90,6 +90,9 @@ class TransferCLI(LightningCLI):
         if path is None or path in ("best", "last", "hpc"):
             return
         self.checkpoint = _read_checkpoint(path)
+        if "class_names" not in self.checkpoint:
+            super()._parse_ckpt_path()  # of a module of somebody else's
+            return
         arguments = config.model.init_args
         recorded = {"weights": None} if self.config.subcommand == "fit" else self.checkpoint["hyper_parameters"]
         for name in recorded.keys() & arguments.keys():
@@ -105,8 +108,16 @@ class TransferCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Fills the model from the checkpoint now, since features may have to be extracted with its base."""
-        if self.checkpoint is not None:
+        if self.checkpoint is None or not isinstance(self.model, Classifier):
+            return
+        try:
+            self.model.on_load_checkpoint(self.checkpoint)
             self.model.load_state_dict(self.checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise ModuleError(
+                f"The checkpoint does not fit {type(self.model).__name__} as it is configured: {error} "
+                "Pass the arguments it was trained with."
+            ) from error
 
     def extract(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Extracts, and says where to."""
@@ -167,12 +178,11 @@ def _read_checkpoint(path: str) -> dict[str, Any]:
         raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModuleError(
-            f"{path} cannot be read as a checkpoint ({str(error).splitlines()[0]}): wanted a file that fit saved."
+            f"{path} cannot be read as a checkpoint ({reason}): wanted a file that fit saved."
         ) from error
-    if "class_names" not in checkpoint:
-        raise ModuleError(f"{path} was not saved by a lightning-transfer module.")
     return checkpoint
 
 

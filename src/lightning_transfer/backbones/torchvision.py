@@ -10,15 +10,13 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torchvision import models
 
+from lightning_transfer.backbones.without_memory import WithoutMemory
 from lightning_transfer.errors import BackboneError
 
 Stages = dict[str, nn.Sequential]
@@ -264,27 +262,6 @@ def drop_classifier(name: str, network: nn.Module) -> list[str]:
     for part in dropped:
         delattr(network, part)
     return dropped
-
-
-class WithoutMemory(TorchFunctionMode):
-    """Inside it, networks are built without memory for their weights, and no random numbers are drawn.
-
-    It puts what `torch.empty` makes, from which layers make their weights, on the meta device. `torch.device`
-    itself does not do: RegNet computes its widths with small tensors.
-    """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        """Called by torch for each of its functions."""
-        kwargs = dict(kwargs or {})
-        if func is torch.empty:
-            kwargs["device"] = "meta"
-        return func(*args, **kwargs)
 
 
 def build_empty_network(name: str) -> nn.Module:

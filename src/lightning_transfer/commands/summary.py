@@ -14,7 +14,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from lightning_transfer.backbones.conv_base import ConvBase
-from lightning_transfer.backbones.torchvision import WithoutMemory
+from lightning_transfer.backbones.without_memory import WithoutMemory
 from lightning_transfer.errors import BackboneError
 
 Depth = Literal["stage", "block", "layer"]
