@@ -149,6 +149,22 @@ def test_scores_of_every_split_are_logged(make, store, quiet_trainer):
     torch.testing.assert_close(predictions.sum(dim=1), torch.ones(12))
 
 
+def test_an_epoch_that_was_broken_off_leaves_nothing(make, store, quiet_trainer):
+    class Break(Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            raise ConnectionError
+
+    model, other = make(lr=0.0), make(lr=0.0)
+    with pytest.raises(ConnectionError):
+        quiet_trainer(max_epochs=1, callbacks=[Break()]).fit(model, FeatureDataModule(store))
+    scores = []
+    for fitted in (model, other):
+        trainer = quiet_trainer(max_epochs=1)
+        trainer.fit(fitted, FeatureDataModule(store))
+        scores.append(trainer.callback_metrics)
+    assert scores[0] == scores[1]
+
+
 def test_a_checkpoint_is_enough(make, store, pictures, quiet_trainer, tmp_path, monkeypatch, weights_file):
     own = tmp_path / "own.pth"
     own.write_bytes(weights_file.read_bytes())

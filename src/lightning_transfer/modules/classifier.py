@@ -135,6 +135,18 @@ class Classifier(LightningModule):
         self._agree(names, self.class_names)
         self.class_names = names
 
+    def on_train_epoch_start(self) -> None:
+        """Forgets what an epoch that was broken off may have left."""
+        self._scores("train").reset()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forgets what an epoch that was broken off may have left."""
+        self._scores("validation").reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Forgets what an epoch that was broken off may have left."""
+        self._scores("test").reset()
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seeds torch, so that a step's randomness depends on nothing before it."""
         entropy = [self.seed, self.current_epoch, batch_idx, self.global_rank]
@@ -150,9 +162,7 @@ class Classifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the validation scores; the sanity check's few batches have none worth the name."""
-        if self.trainer.sanity_checking:
-            self._scores("validation").reset()
-        else:
+        if not self.trainer.sanity_checking:
             self._log_scores("validation")
 
     def on_test_epoch_end(self) -> None:

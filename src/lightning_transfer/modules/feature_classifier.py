@@ -23,8 +23,13 @@ class FeatureClassifier(Classifier):
         """Nothing of the base trains."""
         self.base.requires_grad_(False)
 
+    def on_fit_start(self) -> None:
+        """After a fit before this one the base is in eval mode, of which Lightning would warn."""
+        self.base.train()
+
     def on_train_epoch_start(self) -> None:
         """Freezes the base here, since Lightning sets modes of its own around validation."""
+        super().on_train_epoch_start()
         freeze(self.base)
 
     def forward(self, inputs: Tensor) -> Tensor:
