@@ -191,6 +191,8 @@ def main() -> None:
     # Stored features are read faster without workers, and one decodes as fast as a base on a CPU computes.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     warnings.filterwarnings("ignore", ".*is not supported by the model summary")
+    # Scores are logged once an epoch, whatever the interval.
+    warnings.filterwarnings("ignore", ".*is smaller than the logging interval")
     # Lightning 2.6 with torch from 2.13 on.
     warnings.filterwarnings("ignore", ".*LeafSpec")
     try:
