@@ -7,23 +7,20 @@ VGG16 at 150 × 150, with random numbers in place of weights: speed does not dep
 
 from __future__ import annotations
 
-import logging
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from jsonargparse import auto_cli
-from lightning.pytorch import Trainer
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import models
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from benchmarks.timing import machine, side_by_side
+from benchmarks.timing import machine, quiet_trainer, side_by_side
 from lightning_transfer import ConvBase, ImageFolderDataModule, extract_features
 from lightning_transfer.precision import default_precision
 
@@ -78,23 +75,13 @@ def main(data: str, images: int = 600, plain: int = 200, rounds: int = 3, batch_
         rounds: How often each runs.
         batch_size: For all.
     """
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     precision = default_precision()
     folder = ImageFolderDataModule(data, batch_size=batch_size, max_samples=images // 3)
     base = ConvBase("vgg16", weights=None).eval()
     features = Path(tempfile.mkdtemp())
 
     def ours() -> float:
-        trainer = Trainer(
-            accelerator="cpu",
-            precision=precision,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        store = extract_features(trainer, base, folder, features)
+        store = extract_features(quiet_trainer(precision), base, folder, features)
         count = sum(len(store.labels(split)) for split in store.splits)
         shutil.rmtree(store.path)
         return count

@@ -8,9 +8,7 @@ what they say.
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -19,9 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jsonargparse import auto_cli
-from lightning.pytorch import Trainer
 
-from benchmarks.timing import machine, side_by_side
+from benchmarks.timing import machine, quiet_trainer, side_by_side
 from lightning_transfer import FeatureClassifier, FeatureDataModule, FeatureStore, Head
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.manifest import Manifest, SplitManifest
@@ -90,23 +87,12 @@ def main(
         batch_size: For both.
         precision: For both.
     """
-    warnings.filterwarnings("ignore")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     store = make_store(Path(tempfile.mkdtemp()))
     for pool in ("flatten", "avg"):
         model = FeatureClassifier("vgg16", weights=None, pool=pool)
 
         def ours(model: FeatureClassifier = model) -> float:
-            trainer = Trainer(
-                accelerator="cpu",
-                precision=precision,
-                max_epochs=epochs,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-            trainer.fit(model, FeatureDataModule(store, batch_size))
+            quiet_trainer(precision, epochs).fit(model, FeatureDataModule(store, batch_size))
             return epochs
 
         bf16 = precision == "bf16-mixed"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from statistics import median
+from typing import Literal
 
 import lightning
 import torch
 import torchvision
+from lightning.pytorch import Trainer
 from rich.console import Console
 from rich.table import Table
+
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 def side_by_side(
@@ -43,6 +49,21 @@ def side_by_side(
         table.add_row(name, f"{median(values):,.2f}", f"{min(values):,.2f} – {max(values):,.2f}")
     Console(width=110).print(table)
     return {name: median(values) for name, values in speeds.items()}
+
+
+def quiet_trainer(precision: Precision, max_epochs: int | None = None) -> Trainer:
+    """A Trainer on the CPU that neither saves, logs, draws nor warns."""
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return Trainer(
+        accelerator="cpu",
+        precision=precision,
+        max_epochs=max_epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 def machine() -> str:

@@ -83,6 +83,23 @@ def test_what_is_left_of_a_killed_build_is_replaced(builder):
     assert not np.load(again.staging / "train.npy").any()
 
 
+def test_who_only_waits_leaves_the_others_work_alone(builder, monkeypatch):
+    builder.begin()
+    builder.write("train", range(6), values(6))
+    waiting = StoreBuilder(builder.path, builder.manifest)
+
+    def interrupted(lock):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_transfer.features.builder.acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        waiting.begin()
+    waiting.discard()
+    builder.write("validation", range(3), values(3, seed=1))
+    builder.publish()
+    np.testing.assert_array_equal(FeatureStore(builder.path).features("train"), values(6).astype(np.float16))
+
+
 def test_a_complete_store_is_not_begun_again(store):
     assert not StoreBuilder(store.path, store.manifest).begin()
 

@@ -118,9 +118,11 @@ class StoreBuilder:
         self.discard()
 
     def discard(self) -> None:
-        """Removes the staging folder, and lets other processes begin."""
-        shutil.rmtree(self.staging, ignore_errors=True)
-        self._lock.release()
+        """Removes the staging folder, if it is this builder's, and lets other processes begin."""
+        # Without the lock the folder is that of another process, for which this one may just have waited.
+        if self._lock.is_locked:
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self._lock.release()
 
 
 def _reserve(descriptor: int, size: int) -> None:

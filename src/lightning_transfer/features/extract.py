@@ -66,10 +66,10 @@ def extract_features(
         raise StoreError("This base has no stage left, so its features are the pictures: split it further on.")
     images.prepare_data()
     images.setup("predict")
-    manifest = _manifest(base, images, dtype, str(trainer.precision))
+    datasets = {split: images.dataset(split) for split in images.splits}
+    manifest = _manifest(base, images, datasets, dtype, str(trainer.precision))
     name = f"{base.name}-{base.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
     builder = StoreBuilder(Path(root) / name, manifest)
-    datasets = [images.dataset(split) for split in images.splits]
     if builder.exists():
         rank_zero_info(f"The features are there: {builder.path}")
         # Several ranks must go the same way, so there rank 0 decides, in FeatureWriter.setup.
@@ -77,11 +77,11 @@ def extract_features(
             return FeatureStore(builder.path)
     else:
         rank_zero_info(
-            f"Extracting the features of {sum(map(len, datasets)):,} pictures with {base.name} up to "
+            f"Extracting the features of {sum(map(len, datasets.values())):,} pictures with {base.name} up to "
             f"{base.stage_names[-1]}: {manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
         )
     loader: DataLoader[tuple[Tensor, int]] = DataLoader(
-        ConcatDataset(datasets),
+        ConcatDataset(datasets.values()),
         batch_size=images.batch_size,
         num_workers=images.num_workers,
         pin_memory=torch.cuda.is_available(),
@@ -113,8 +113,9 @@ def _only(trainer: Trainer, writer: FeatureWriter) -> Iterator[None]:
         trainer.loggers, trainer.limit_predict_batches = loggers, limit
 
 
-def _manifest(base: ConvBase, images: ImageFolderDataModule, dtype: str, precision: str) -> Manifest:
-    datasets = {split: images.dataset(split) for split in images.splits}
+def _manifest(
+    base: ConvBase, images: ImageFolderDataModule, datasets: dict[str, ImageDataset], dtype: str, precision: str
+) -> Manifest:
     recipe: dict[str, Any] = {
         "base": base.name,
         "last_stage": base.stage_names[-1],
