@@ -26,3 +26,11 @@ class StoreError(TransferError):
 
 class ModuleError(TransferError):
     """A module whose arguments do not fit the data or the checkpoint it is given."""
+
+
+class ScheduleError(TransferError):
+    """A schedule of stages that does not fit the network, the Trainer or the checkpoint."""
+
+
+class AuditError(TransferError):
+    """Something frozen that changed, or something that was to train and did not."""

@@ -16,6 +16,7 @@ from typing import IO
 from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 
+from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.download import download
 from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
 from lightning_transfer.data.scan import SPLITS, SUFFIXES
@@ -70,9 +71,10 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
         image_size: H and W of every picture, in pixels.
         resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts the middle.
         batch_size: B, a process.
-        seed: Of the order in each epoch.
+        seed: Of the order in each epoch, and of the augmentation.
         max_samples: Keep the first so many pictures of each split, the classes taken in turn.
         on_bad_image: As for `ImageFolderDataModule`.
+        augmentation: As for `ImageFolderDataModule`.
         num_workers: As for `ImageFolderDataModule`.
     """
 
@@ -86,6 +88,7 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
         seed: int = 0,
         max_samples: int | None = None,
         on_bad_image: OnBadImage = "error",
+        augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
         num_workers: int | None = None,
     ) -> None:
         super().__init__(
@@ -96,6 +99,7 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
             seed,
             max_samples=max_samples,
             on_bad_image=on_bad_image,
+            augmentation=augmentation,
             num_workers=num_workers,
         )
         self.source = source

@@ -15,11 +15,13 @@ from typing import Literal, TypeVar, get_args
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
+from PIL import Image
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_transfer.data.sampler import EpochSampler
+from lightning_transfer.data.augmentation import Augmentation
+from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
 from lightning_transfer.data.scan import SPLITS, Samples, Scan, scan_folder
 from lightning_transfer.data.transforms import (
     Resize,
@@ -53,9 +55,32 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
+    def picture(self, index: int) -> Image.Image:
+        """One picture, of the wanted size."""
+        return resize_image(load_image(self.root / self.samples.paths[index]), self.image_size, self.resize)
+
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = load_image(self.root / self.samples.paths[index])
-        return to_tensor(resize_image(image, self.image_size, self.resize)), self.samples.labels[index]
+        return to_tensor(self.picture(index)), self.samples.labels[index]
+
+
+class AugmentedDataset(Dataset[tuple[Tensor, int]]):
+    """The pictures of one split, changed anew in each epoch: item (epoch, i) is ((3, H, W) uint8, label).
+
+    The epoch comes with the index, since worker processes that live on have no other way to learn of it.
+    """
+
+    def __init__(self, images: ImageDataset, augmentation: Augmentation, seed: int) -> None:
+        self.images = images
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, index = place
+        picture = self.augmentation(self.images.picture(index), [self.seed, epoch, index])
+        return to_tensor(picture), self.images.samples.labels[index]
 
 
 class ImageFolderDataModule(LightningDataModule):
@@ -67,11 +92,13 @@ class ImageFolderDataModule(LightningDataModule):
         image_size: H and W of every picture, in pixels.
         resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts the middle.
         batch_size: B, a process.
-        seed: Of the split and of the order in each epoch.
+        seed: Of the split, of the order in each epoch, and of the augmentation.
         split: Shares of train, validation and test, for a folder that is not split.
         max_samples: Keep the first so many pictures of each split, the classes taken in turn.
         on_bad_image: "error" stops at the first picture that cannot be decoded, and names it; "skip" decodes
             every picture once beforehand, and lists those it leaves out.
+        augmentation: How training pictures are changed, anew in each epoch; None for not at all. Validation and
+            test pictures, and those that a feature store is made of, never are.
         num_workers: Processes that decode; half of the processor's cores, at least one and at most eight,
             where it is not given. 0 decodes in the main process.
     """
@@ -86,6 +113,7 @@ class ImageFolderDataModule(LightningDataModule):
         split: tuple[float, float, float] = (0.5, 0.25, 0.25),
         max_samples: int | None = None,
         on_bad_image: OnBadImage = "error",
+        augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
         num_workers: int | None = None,
     ) -> None:
         super().__init__()
@@ -97,6 +125,7 @@ class ImageFolderDataModule(LightningDataModule):
         self.split = split
         self.max_samples = max_samples if max_samples is None else _positive("max_samples", max_samples)
         self.on_bad_image: OnBadImage = _one_of("on_bad_image", on_bad_image, get_args(OnBadImage))
+        self.augmentation = augmentation
         self.num_workers = default_workers() if num_workers is None else num_workers
         self._scan: Scan | None = None
 
@@ -144,21 +173,35 @@ class ImageFolderDataModule(LightningDataModule):
             raise DataError(f"{self.root} has no split {split!r}; it has {', '.join(self.splits)}.")
         return ImageDataset(self.scan.root, self.scan.splits[split], self.image_size, self.resize)
 
-    def loader(self, split: str, shuffle: bool = False) -> DataLoader[tuple[Tensor, int]]:
-        """Batches of one split; shuffled by (seed, epoch) where wanted."""
-        dataset = self.dataset(split)
+    def class_counts(self, split: str = "train") -> tuple[int, ...]:
+        """How many pictures of each class a split has, K numbers."""
+        labels = self.dataset(split).samples.labels
+        return tuple(labels.count(label) for label in range(self.num_classes))
+
+    def loader(
+        self, split: str, shuffle: bool = False, augmentation: Augmentation | None = None
+    ) -> DataLoader[tuple[Tensor, int]]:
+        """Batches of one split; shuffled and changed by (seed, epoch) where wanted."""
+        images = self.dataset(split)
+        dataset: Dataset[tuple[Tensor, int]] = images
+        sampler = EpochSampler(len(images), self.seed, shuffle)
+        if augmentation is not None:
+            dataset = AugmentedDataset(images, augmentation, self.seed)
+            sampler = EpochIndexSampler(len(images), self.seed, shuffle)
+        if shuffle:
+            sampler.follow(self.trainer)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(len(dataset), self.seed, shuffle),
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
-        """The training split, shuffled."""
-        return self.loader("train", shuffle=True)
+        """The training split, shuffled and augmented."""
+        return self.loader("train", shuffle=True, augmentation=self.augmentation)
 
     def val_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """The validation split, in order."""

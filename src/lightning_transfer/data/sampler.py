@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch.distributed as dist
+from lightning.pytorch import Trainer
 from torch.utils.data import DistributedSampler
 
 
-class EpochSampler(DistributedSampler[int]):
+class EpochSampler(DistributedSampler[Any]):
     """An order that is a function of (seed, epoch) alone, shared out among the ranks.
 
     Nothing else enters: not the number of workers, not the batches before, not a stop between. Lightning calls
@@ -42,10 +44,26 @@ class EpochSampler(DistributedSampler[int]):
         if not shuffle:
             self.num_samples = len(range(self.rank, num_samples, self.num_replicas))
 
-    def __iter__(self) -> Iterator[int]:
+    def follow(self, trainer: Trainer | None) -> None:
+        """Takes over the epoch that a Trainer is about to run, which after a resume is not the first.
+
+        Lightning calls `set_epoch` only after it has made the iterator, whose workers draw batches at once.
+        """
+        if trainer is not None:
+            self.set_epoch(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+
+    def __iter__(self) -> Iterator[Any]:
         """The indices of this rank, in the order of the current epoch."""
         order = np.arange(self.length)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
             order = np.resize(order, self.total_size)
         return iter(order[self.rank :: self.num_replicas].tolist())
+
+
+class EpochIndexSampler(EpochSampler):
+    """The same order as (epoch, index), for a data set whose items change with the epoch."""
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """This rank's share of the current epoch."""
+        return ((self.epoch, index) for index in super().__iter__())

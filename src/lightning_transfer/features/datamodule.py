@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
@@ -62,6 +63,10 @@ class FeatureDataModule(LightningDataModule):
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    def class_counts(self, split: str = "train") -> tuple[int, ...]:
+        """How many samples of each class a split has, K numbers."""
+        return tuple(np.bincount(self.store.labels(split), minlength=self.num_classes).tolist())
 
     def loader(self, split: str, shuffle: bool = False) -> DataLoader[Batch]:
         """Batches of one split; shuffled by (seed, epoch) where wanted.
