@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_transfer.backbones.freezing import freeze, unfreeze
+from lightning_transfer import ConvBase
+from lightning_transfer.backbones.freezing import freeze, parameter_groups, trains, unfreeze
 
 
 @pytest.fixture
@@ -79,3 +80,41 @@ def test_both_can_be_repeated(network):
     for _ in range(2):
         unfreeze(network)
     assert all(p.requires_grad for p in network.parameters())
+
+
+def test_every_parameter_is_in_one_group_of_its_stage(network):
+    stages = {"body": network[:3], "block": network[3], "head": nn.Linear(4, 2)}
+    groups = parameter_groups(stages, lr=1.0, lr_decay=0.1, weight_decay=0.01)
+    assert [group["name"] for group in groups] == [
+        "body",
+        "body.no_decay",
+        "block",
+        "block.no_decay",
+        "head",
+        "head.no_decay",
+    ]
+    for name, module in stages.items():
+        own = [group for group in groups if group["name"].split(".")[0] == name]
+        expected = sorted(id(parameter) for parameter in module.parameters())
+        assert sorted(id(parameter) for group in own for parameter in group["params"]) == expected
+    assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.01, 0.1, 0.1, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", ["vgg16_bn", "resnet18", "convnext_tiny", "mobilenet_v3_small"])
+def test_biases_and_norms_are_not_decayed(name):
+    base = ConvBase(name, weights=None)
+    groups = parameter_groups(base.stages, lr=1.0, weight_decay=0.01)
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    for module in base.modules():
+        for kind, parameter in module.named_parameters(recurse=False):
+            matrix = isinstance(module, nn.Conv2d | nn.Linear) and kind == "weight"
+            scale = kind == "layer_scale"  # ConvNeXt's own, (C, 1, 1)
+            assert (id(parameter) in decayed) == (matrix or scale), (type(module), kind)
+
+
+def test_whether_a_module_trains(network):
+    assert trains(network)
+    freeze(network[3])
+    assert trains(network)
+    assert not trains(network[3])
+    assert not trains(nn.ReLU())
