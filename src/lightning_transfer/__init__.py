@@ -1,6 +1,11 @@
 """Transfer learning with convolutional networks, as PyTorch Lightning modules."""
 
 from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.backbones.freezing import parameter_groups
+from lightning_transfer.callbacks.adaptive_unfreeze import AdaptiveUnfreeze
+from lightning_transfer.callbacks.freeze_audit import FreezeAudit
+from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
+from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.features.datamodule import FeatureDataModule
@@ -9,15 +14,24 @@ from lightning_transfer.features.extractor import FeatureExtractor
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.heads import Head
 from lightning_transfer.modules.feature_classifier import FeatureClassifier
+from lightning_transfer.modules.fine_tuning import FineTuningClassifier
+from lightning_transfer.modules.frozen_base import FrozenBaseClassifier
 
 __all__ = [
+    "AdaptiveUnfreeze",
+    "Augmentation",
     "CatsAndDogsDataModule",
     "ConvBase",
     "FeatureClassifier",
     "FeatureDataModule",
     "FeatureExtractor",
     "FeatureStore",
+    "FineTuningClassifier",
+    "FreezeAudit",
+    "FrozenBaseClassifier",
     "Head",
     "ImageFolderDataModule",
+    "StagedUnfreeze",
     "extract_features",
+    "parameter_groups",
 ]

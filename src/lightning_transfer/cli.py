@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,13 +16,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.text import Text
 
-from lightning_transfer.backbones.weights import UNREADABLE
 from lightning_transfer.commands.summary import summary
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import ModuleError, TransferError
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import FeatureDtype, extract_features
 from lightning_transfer.features.store import FeatureStore
+from lightning_transfer.modules.checkpoint import ORIGINS, read_checkpoint
 from lightning_transfer.modules.classifier import Classifier
 from lightning_transfer.modules.feature_classifier import FeatureClassifier
 from lightning_transfer.precision import default_precision
@@ -89,12 +88,13 @@ class TransferCLI(LightningCLI):
         path = config.get("ckpt_path")
         if path is None or path in ("best", "last", "hpc"):
             return
-        self.checkpoint = _read_checkpoint(path)
+        self.checkpoint = read_checkpoint(path)
         if "class_names" not in self.checkpoint:
             super()._parse_ckpt_path()  # of a module of somebody else's
             return
         arguments = config.model.init_args
-        recorded = {"weights": None} if self.config.subcommand == "fit" else self.checkpoint["hyper_parameters"]
+        origins = dict.fromkeys(ORIGINS)
+        recorded = origins if self.config.subcommand == "fit" else self.checkpoint["hyper_parameters"]
         for name in recorded.keys() & arguments.keys():
             arguments[name] = recorded[name]
 
@@ -171,19 +171,6 @@ class TransferCLI(LightningCLI):
         images = self.datamodule
         store = extract_features(self.trainer, self.model.base, images, root, dtype)
         self.datamodule = FeatureDataModule(store, images.batch_size, images.seed)
-
-
-def _read_checkpoint(path: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModuleError(
-            f"{path} cannot be read as a checkpoint ({reason}): wanted a file that fit saved."
-        ) from error
-    return checkpoint
 
 
 def main() -> None:

@@ -62,7 +62,9 @@ def test_training_is_a_hand_written_loop(make, store, quiet_trainer):
 
     features = torch.tensor(np.asarray(store.features("train"))).float()
     labels = torch.from_numpy(store.labels("train"))
-    optimizer = torch.optim.AdamW(head.parameters(), lr=1e-3, weight_decay=1e-2)
+    matrices = [parameter for parameter in head.parameters() if parameter.ndim > 1]
+    biases = [parameter for parameter in head.parameters() if parameter.ndim == 1]
+    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": biases, "weight_decay": 0.0}], lr=1e-3)
     for epoch in range(3):
         order = torch.from_numpy(np.random.default_rng([2, epoch]).permutation(len(labels)))
         for batch in order.split(5):

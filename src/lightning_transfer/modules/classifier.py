@@ -5,19 +5,28 @@ Shapes: B batch, H W picture, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.backbones.freezing import Stages, parameter_groups, trains
+from lightning_transfer.callbacks.freeze_audit import FreezeAudit
+from lightning_transfer.callbacks.present import present
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.heads import Head, Pool
+from lightning_transfer.modules.checkpoint import ORIGINS, between_epochs, check_same_base, fill, read_start
 from lightning_transfer.modules.epoch_scores import EpochScores
+from lightning_transfer.modules.loss import ClassWeights, TrainingLoss
+from lightning_transfer.modules.rate_schedule import Interval, RateSchedule, rate_schedule
 
 Batch = tuple[Tensor, Tensor]
 SPLITS = ("train", "validation", "test")
@@ -27,8 +36,9 @@ class Classifier(LightningModule):
     """A pretrained base and a head; the regimes are its subclasses.
 
     It logs `<split>/loss`, `<split>/accuracy`, `<split>/auroc` and `<split>/f1` for train, validation and test.
-    Before each training batch it seeds torch from (seed, epoch, batch), so that dropout, too, is the same
-    whether or not the run was stopped in between.
+    The training loss is what is minimised, that of validation and test plain cross-entropy. Before each training
+    batch it seeds torch from (seed, epoch, batch), so that dropout, too, is the same whether or not the run was
+    stopped in between.
 
     Args:
         base: The network's name in torchvision.
@@ -41,15 +51,29 @@ class Classifier(LightningModule):
         hidden: Width of the head's hidden layer; 0 for none.
         dropout: Share of the hidden units that each training step leaves out.
         lr: Learning rate of the head.
-        weight_decay: AdamW's.
+        lr_decay: Factor of the learning rate from the head to the last stage of the base, and from each stage to
+            the one before it.
+        weight_decay: AdamW's; biases and norms have none.
+        warmup_steps: Over how many optimizer steps the rate of a stage rises, from its own thaw on.
+        scheduler: "cosine", "one_cycle", "plateau" or any class of `torch.optim.lr_scheduler`; None for constant
+            rates.
+        scheduler_options: The scheduler's arguments; the length of the run is filled in.
+        scheduler_interval: Whether it counts "step"s or "epoch"s; where it is not given, steps for cosine and
+            one-cycle, epochs for the others.
+        scheduler_monitor: The validation score that a plateau is judged by.
+        label_smoothing: Share of the label that is spread evenly over all classes.
+        class_weights: K factors of the loss, or "balanced": N / (K · samples of the class).
+        head_from: A checkpoint whose head is taken: of a feature extraction on the same base.
+        start_from: A checkpoint whose base and head are taken; `weights` are not looked for then.
         seed: Of dropout.
+        audit: Compare every parameter and buffer as `FreezeAudit` does.
 
     Attributes:
         class_names: K names, from the data module; they travel in the checkpoint.
 
     Raises:
         BackboneError: See `ConvBase`.
-        ModuleError: See `Head`.
+        ModuleError: See `Head`; or a checkpoint to start from that does not fit.
     """
 
     def __init__(
@@ -63,40 +87,62 @@ class Classifier(LightningModule):
         hidden: int = 256,
         dropout: float = 0.5,
         lr: float = 1e-4,
+        lr_decay: float = 0.5,
         weight_decay: float = 1e-2,
+        warmup_steps: int = 0,
+        scheduler: str | None = None,
+        scheduler_options: dict[str, Any] | None = None,
+        scheduler_interval: Interval | None = None,
+        scheduler_monitor: str = "validation/loss",
+        label_smoothing: float = 0.0,
+        class_weights: ClassWeights = None,
+        head_from: str | None = None,
+        start_from: str | None = None,
         seed: int = 0,
+        audit: bool = True,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.lr = lr
-        self.weight_decay = weight_decay
         self.seed = seed
         self.num_classes = num_classes
         self.pretrained_weights = weights
         self.class_names: tuple[str, ...] | None = None
-        self.base = ConvBase(base, weights, until)
+        self.base = ConvBase(base, None if start_from else weights, until)
         self.head = Head(self.base.out_shape(image_size), num_classes, pool, hidden, dropout)
         self.scores = nn.ModuleDict({f"{split}_scores": EpochScores(split, num_classes) for split in SPLITS})
+        self.loss = TrainingLoss(num_classes, label_smoothing, class_weights)
+        self._train_scores: dict[str, Tensor] = {}
+        self._optimized_lr = lr
+        self._resumes_between_epochs = True
+        if not 0 < lr_decay <= 1:
+            raise ModuleError(f"lr_decay={lr_decay}: wanted a factor above 0, at most 1.")
+        if scheduler_monitor not in self._scores("validation").names:
+            names = ", ".join(self._scores("validation").names)
+            raise ModuleError(f"scheduler_monitor={scheduler_monitor!r}: wanted one of {names}.")
+        self._start(head_from, start_from)
         self.configure_base()
 
     def configure_base(self) -> None:
         """Where a regime says which part of the base never trains."""
+
+    @property
+    def stages(self) -> Stages:
+        """What may ever train, from the input to the output: what callbacks thaw, and the optimizer has."""
+        return {"head": self.head}
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) pictures, uint8 or floating in [0, 1], to (B, K) logits."""
         logits: Tensor = self.head(self.base(images))
         return logits
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of (B, K) logits, a scalar."""
-        return F.cross_entropy(logits.float(), labels)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
         inputs, labels = batch
         logits = self(inputs)
         self._scores("train").add(logits, labels)
-        return self.loss(logits, labels)
+        loss: Tensor = self.loss(logits, labels)
+        return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps the logits of a batch for the epoch's scores."""
@@ -110,20 +156,52 @@ class Classifier(LightningModule):
         """(B, K) probabilities."""
         return cast(Tensor, self(batch[0])).float().softmax(dim=1)
 
-    def configure_optimizers(self) -> Optimizer:
-        """AdamW on the head."""
-        groups = [{"name": "head", "params": list(self.head.parameters()), "lr": self.lr}]
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """The audit, unless there is one or none is wanted."""
+        return [FreezeAudit()] if self.hparams["audit"] and not present(self.trainer, FreezeAudit) else []
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW on all stages, frozen or not, and the schedule of their rates."""
+        options = self.hparams
+        groups = parameter_groups(self.stages, self.lr, options["lr_decay"], options["weight_decay"])
         # One pass over memory in place of ten; but Lightning's float16 scaler cannot clip gradients with it.
         fused = self.trainer.precision != "16-mixed"
-        return AdamW(groups, weight_decay=self.weight_decay, fused=fused)
+        optimizer = AdamW(groups, fused=fused)
+        self._optimized_lr = self.lr
+        schedule = rate_schedule(
+            optimizer,
+            options["scheduler"],
+            options["scheduler_options"] or {},
+            options["scheduler_interval"],
+            options["warmup_steps"],
+            self.trainer.estimated_stepping_batches if options["scheduler"] else 0,
+            self.trainer.max_epochs or 0,
+        )
+        if schedule is None:
+            return optimizer
+        # Lightning's types name torch's own schedulers alone; what it asks for are their methods.
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cast(Any, schedule), "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Steps the schedule, which is none of torch's own classes, as Lightning would."""
+        scheduler.step()
 
     def setup(self, stage: str) -> None:
         """Takes the class names from the data module, and checks them against its own.
 
         Raises:
-            ModuleError: They do not fit.
+            ModuleError: They do not fit; or classes are to be balanced that nobody counted.
         """
-        names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
+        data = getattr(self.trainer, "datamodule", None)
+        names = getattr(data, "class_names", None)
+        if stage == "fit" and self.loss.balanced:
+            counts = getattr(data, "class_counts", None)
+            if counts is None:
+                raise ModuleError(
+                    'class_weights="balanced" needs a data module that has class_counts(split), as those of this '
+                    "library do: pass one, or a weight for each class."
+                )
+            self.loss.balance(counts("train"))
         if names is None:
             return
         names = tuple(names)
@@ -135,9 +213,28 @@ class Classifier(LightningModule):
         self._agree(names, self.class_names)
         self.class_names = names
 
+    def on_fit_start(self) -> None:
+        """Takes over a rate that a finder has found, and refuses to go on from the middle of an epoch.
+
+        Raises:
+            ModuleError: The checkpoint was saved in the middle of an epoch.
+        """
+        self.train()  # after a fit or a prediction before this one parts are in eval mode, and nobody else would
+        if self.trainer.ckpt_path is not None and not self._resumes_between_epochs:
+            raise ModuleError(
+                f"{self.trainer.ckpt_path} was saved in the middle of an epoch, from where a run cannot go on as "
+                "if it had not been stopped: resume from a checkpoint of an epoch's end (ModelCheckpoint without "
+                "every_n_train_steps), or begin a new run with start_from."
+            )
+        if self.lr != self._optimized_lr:
+            # A finder gives every group the same rate, and nothing of it to the schedule.
+            self.trainer.strategy.setup_optimizers(self.trainer)
+
     def on_train_epoch_start(self) -> None:
-        """Forgets what an epoch that was broken off may have left."""
+        """Brings what is frozen into eval mode here, since Lightning sets modes of its own around validation."""
         self._scores("train").reset()
+        for stage in self.base.stages.values():
+            stage.train(trains(stage))
 
     def on_validation_epoch_start(self) -> None:
         """Forgets what an epoch that was broken off may have left."""
@@ -156,24 +253,39 @@ class Classifier(LightningModule):
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
 
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Computes the training scores with the last batch, so that a checkpoint after validation has them."""
+        if self.trainer.is_last_batch:
+            self._train_scores = self._scores("train").compute(self.loss)
+
     def on_train_epoch_end(self) -> None:
         """Logs the training scores."""
-        self._log_scores("train")
+        self._log_scores(self._train_scores or self._scores("train").compute(self.loss))
+        self._train_scores = {}
+        schedule = self._rate_schedule()
+        if schedule is not None:
+            schedule.epoch_end()
 
     def on_validation_epoch_end(self) -> None:
         """Logs the validation scores; the sanity check's few batches have none worth the name."""
-        if not self.trainer.sanity_checking:
-            self._log_scores("validation")
+        if self.trainer.sanity_checking:
+            return
+        scores = self._scores("validation").compute(F.cross_entropy)
+        self._log_scores(scores)
+        schedule = self._rate_schedule()
+        if schedule is not None and self.trainer.state.fn is TrainerFn.FITTING:
+            schedule.validation_end(float(scores[self.hparams["scheduler_monitor"]]))
 
     def on_test_epoch_end(self) -> None:
         """Logs the test scores."""
-        self._log_scores("test")
+        self._log_scores(self._scores("test").compute(F.cross_entropy))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Makes the checkpoint enough: class names inside, and no weights to look for elsewhere."""
+        """Makes the checkpoint enough: class names inside, and no file to look for elsewhere."""
         checkpoint["class_names"] = self.class_names
         checkpoint["pretrained_weights"] = self.pretrained_weights
-        checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], "weights": None}
+        checkpoint["train_scores"] = self._train_scores
+        checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **dict.fromkeys(ORIGINS)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes back the class names.
@@ -186,6 +298,23 @@ class Classifier(LightningModule):
         self._agree(self.class_names, checkpoint["class_names"])
         self.class_names = checkpoint["class_names"]
         self.pretrained_weights = checkpoint["pretrained_weights"]
+        self._train_scores = checkpoint.get("train_scores", {})
+        self._resumes_between_epochs = between_epochs(checkpoint)
+
+    def _start(self, head_from: str | None, start_from: str | None) -> None:
+        if head_from and start_from:
+            raise ModuleError("head_from and start_from are both given: start_from brings the head along.")
+        path = start_from or head_from
+        if path is None:
+            return
+        checkpoint = read_start(path, self.hparams)
+        if start_from:
+            fill(self.base, checkpoint, "base", path)
+            self.pretrained_weights = checkpoint["pretrained_weights"]
+        else:
+            check_same_base(self.base, checkpoint, path)
+        fill(self.head, checkpoint, "head", path)
+        self.class_names = checkpoint["class_names"]
 
     def _agree(self, data: tuple[str, ...] | None, checkpoint: tuple[str, ...] | None) -> None:
         if data is not None and checkpoint is not None and data != checkpoint:
@@ -197,7 +326,12 @@ class Classifier(LightningModule):
     def _scores(self, split: str) -> EpochScores:
         return cast(EpochScores, self.scores[f"{split}_scores"])
 
-    def _log_scores(self, split: str) -> None:
-        for name, value in self._scores(split).compute(self.loss).items():
+    def _log_scores(self, scores: dict[str, Tensor]) -> None:
+        for name, value in scores.items():
             # They are those of all processes already; sync_dist only tells Lightning so.
             self.log(name, value, prog_bar=name.endswith(("/loss", "/accuracy")), sync_dist=True)
+
+    def _rate_schedule(self) -> RateSchedule | None:
+        # A finder puts a schedule of its own in the place of ours.
+        schedules: list[Any] = [config.scheduler for config in self.trainer.lr_scheduler_configs]
+        return next((schedule for schedule in schedules if isinstance(schedule, RateSchedule)), None)

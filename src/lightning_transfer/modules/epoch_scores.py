@@ -40,6 +40,11 @@ class EpochScores(nn.Module):
         self.loss = MeanMetric()
         self._batches: list[tuple[Tensor, Tensor]] = []
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `compute` will give."""
+        return (f"{self.split}/loss", *map(str, self.metrics.keys()))
+
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Keeps (B, K) logits and (B,) labels until the end of the epoch."""
         self._batches.append((logits.detach(), labels))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lightning_transfer.backbones.freezing import freeze
 from lightning_transfer.modules.classifier import Classifier
 
 
@@ -22,15 +21,6 @@ class FeatureClassifier(Classifier):
     def configure_base(self) -> None:
         """Nothing of the base trains."""
         self.base.requires_grad_(False)
-
-    def on_fit_start(self) -> None:
-        """After a fit before this one the base is in eval mode, of which Lightning would warn."""
-        self.base.train()
-
-    def on_train_epoch_start(self) -> None:
-        """Freezes the base here, since Lightning sets modes of its own around validation."""
-        super().on_train_epoch_start()
-        freeze(self.base)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(B, C, h, w) features or (B, 3, H, W) pictures to (B, K) logits."""

@@ -1,0 +1,1 @@
+"""What a Trainer calls: thawing by stages, and the audit that frozen is frozen."""

@@ -1,0 +1,175 @@
+"""Thaws the next stage when the present ones have no more to give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze, stages_of
+from lightning_transfer.errors import ScheduleError
+
+Mode = Literal["min", "max"]
+
+
+class AdaptiveUnfreeze(StagedUnfreeze):
+    """Lets the next stage train when a score has not improved for some epochs, or after its longest duration.
+
+    The decision falls when validation ends, and counts from the next epoch on. It is written down as the epoch
+    from which the stage trains, and travels in the checkpoint: what trains is a function of the epoch here, too.
+
+    Args:
+        stages: What thaws, step by step, from the head towards the input; a list in it thaws at once.
+        monitor: The score, which validation must log.
+        mode: Whether it gets better downwards ("min") or upwards ("max").
+        min_delta: What it must get better by to count.
+        patience: Epochs without an improvement after which the next step follows.
+        longest: Epochs after which it follows in any case: a number for every step, or one for each stage by name.
+        restore_best: Go back to the weights of the best score before each step. The optimizer keeps its moments.
+
+    Raises:
+        ScheduleError: See `StagedUnfreeze`; or validation does not log the score.
+    """
+
+    def __init__(
+        self,
+        stages: list[str | list[str]],
+        monitor: str = "validation/loss",
+        mode: Mode = "min",
+        min_delta: float = 0.0,
+        patience: int = 2,
+        longest: int | dict[str, int] | None = None,
+        restore_best: bool = False,
+    ) -> None:
+        steps = [[step] if isinstance(step, str) else list(step) for step in stages]
+        super().__init__(dict(enumerate(steps)))
+        if mode not in get_args(Mode):
+            raise ScheduleError(f"mode={mode!r}: wanted min or max.")
+        if patience < 1:
+            raise ScheduleError(f"patience={patience}: wanted a whole number from 1 on.")
+        if isinstance(longest, Mapping) and (unknown := sorted(set(longest) - set(self.starts))):
+            raise ScheduleError(f"longest names {', '.join(unknown)}; stages has {', '.join(self.starts)}.")
+        limits = longest.values() if isinstance(longest, Mapping) else [] if longest is None else [longest]
+        if any(limit < 1 for limit in limits):
+            raise ScheduleError(f"longest={longest}: wanted whole numbers from 1 on.")
+        self.monitor = monitor
+        self.mode: Mode = mode
+        self.min_delta = min_delta
+        self.patience = patience
+        self.longest = longest
+        self.restore_best = restore_best
+        self._best_weights: dict[str, dict[str, Tensor]] | None = None
+        self._go_back = False
+        self._begin()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint is compared by, as plain values."""
+        return {
+            "stages": [list(step) for step in self.steps],
+            "monitor": self.monitor,
+            "mode": self.mode,
+            "min_delta": self.min_delta,
+            "patience": self.patience,
+            "longest": dict(self.longest) if isinstance(self.longest, Mapping) else self.longest,
+            "restore_best": self.restore_best,
+        }
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checks what can be checked, and begins with the first step."""
+        if stage == "fit" and not trainer.enable_validation:
+            raise ScheduleError(
+                "AdaptiveUnfreeze decides when validation ends, and there is none: give the module a "
+                "validation_step, and the Trainer a limit_val_batches above 0; or use StagedUnfreeze with epochs."
+            )
+        if stage == "fit" and trainer.current_epoch == 0:
+            self._begin()
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Sets what trains; goes back to the best weights first, if a step was decided on."""
+        super().on_train_epoch_start(trainer, pl_module)
+        if self._go_back and self._best_weights is not None:
+            for name, module in self._modules(pl_module).items():
+                module.load_state_dict(self._best_weights[name])
+        self._go_back = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decides, in one process for all."""
+        if trainer.sanity_checking or trainer.state.fn is not TrainerFn.FITTING:
+            return
+        if self.monitor not in trainer.callback_metrics:
+            names = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+            raise ScheduleError(f"monitor={self.monitor!r} is not logged by validation, which logs {names}.")
+        score = trainer.strategy.broadcast(float(trainer.callback_metrics[self.monitor]))
+        epoch = trainer.current_epoch
+        if self._better(score):
+            self._best, self._best_epoch = score, epoch
+            if self.restore_best:
+                self._best_weights = _copies(self._modules(pl_module))
+        began = max(self.starts.values())
+        if began > epoch or len(self.starts) == len(self.planned):
+            return  # decided already, where there are several validations an epoch; or nothing is left
+        if epoch - max(self._best_epoch, began - 1) >= self.patience or epoch - began + 1 >= self._limit():
+            self._thaw_next(epoch + 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The settings, to be compared at resume, and what has been decided so far."""
+        decided = {
+            "starts": dict(self.starts),
+            "best": self._best,
+            "best_epoch": self._best_epoch,
+            "best_weights": self._best_weights,
+            "go_back": self._go_back,
+        }
+        return {**self.settings, "decided": decided}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over what has been decided; refuses other settings.
+
+        Raises:
+            ScheduleError: It shows both.
+        """
+        super().load_state_dict(state_dict)
+        decided = state_dict["decided"]
+        self.starts = dict(decided["starts"])
+        self._best, self._best_epoch = decided["best"], decided["best_epoch"]
+        self._best_weights, self._go_back = decided["best_weights"], decided["go_back"]
+
+    def _begin(self) -> None:
+        self.starts = dict.fromkeys(self.steps[0], 0)
+        self._best = math.inf if self.mode == "min" else -math.inf
+        self._best_epoch = -1
+        self._best_weights = None
+        self._go_back = False
+
+    def _better(self, score: float) -> bool:
+        gain = self._best - score if self.mode == "min" else score - self._best
+        return gain > self.min_delta
+
+    def _limit(self) -> float:
+        """The longest duration of the present step."""
+        present = next(step for step in reversed(self.steps) if step[0] in self.starts)
+        if isinstance(self.longest, Mapping):
+            return min((self.longest[name] for name in present if name in self.longest), default=math.inf)
+        return math.inf if self.longest is None else self.longest
+
+    def _thaw_next(self, epoch: int) -> None:
+        following = next(step for step in self.steps if step[0] not in self.starts)
+        self.starts |= dict.fromkeys(following, epoch)
+        self._go_back = self.restore_best
+
+    def _modules(self, pl_module: LightningModule) -> dict[str, Any]:
+        stages = stages_of(pl_module)
+        return {name: stages[name] for name in self.planned}
+
+
+def _copies(modules: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
+    return {
+        name: {key: value.detach().clone() for key, value in module.state_dict().items()}
+        for name, module in modules.items()
+    }

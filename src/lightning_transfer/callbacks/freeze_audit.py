@@ -1,0 +1,221 @@
+"""Frozen means frozen, and thawed means trained: looked at, not trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_transfer.callbacks.present import callbacks_of
+from lightning_transfer.errors import AuditError
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a module held when a phase began, a phase being the epochs in which the same parameters train.
+
+    Attributes:
+        epoch: The phase's first epoch.
+        step: Optimizer steps before it.
+        scale: The loss scale of float16 training; None in other precisions.
+        trained: Names of the parameters that train.
+        digests: Name and digest of every parameter and buffer.
+    """
+
+    epoch: int
+    step: int
+    scale: float | None
+    trained: list[str]
+    digests: dict[str, str]
+
+
+class FreezeAudit(Callback):
+    """Compares every parameter and buffer before and after each phase of a run, and fails the run by name.
+
+    What is frozen must not have changed, nor BatchNorm's running statistics there. What trains must have changed,
+    unless its last gradient was too small to move it at its rate, as that of a bias before BatchNorm may be.
+    Where there are several processes, their parameters must be equal to the last bit. It keeps digests, not
+    copies, which travel in the checkpoint, so that a phase may be interrupted.
+
+    It belongs to `StagedUnfreeze` and to all modules of this library by default. In another module it judges by
+    `requires_grad` as it is at an epoch's first batch.
+
+    Raises:
+        AuditError: During fit, at the end of a phase; lists the names.
+    """
+
+    def __init__(self) -> None:
+        self._before: Snapshot | None = None
+        self._declared: frozenset[str] | None = None
+        self._unmoved: list[str] = []
+
+    def declare(self, trainer: Trainer, module: LightningModule, trained: Collection[str]) -> None:
+        """Tells which parameters train from now on; ends the phase where they are others than before.
+
+        Args:
+            trainer: In fit.
+            module: The module, whose weights nobody has touched since the last step.
+            trained: Names of parameters.
+        """
+        self._declared = frozenset(trained)
+        if self._before is not None and frozenset(self._before.trained) != self._declared:
+            self._compare(trainer, module)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forgets what an earlier fit may have left; comes before callbacks that exchange weights at the end."""
+        self._before = self._declared = None
+        self._unmoved = []
+        callbacks = callbacks_of(trainer)
+        averaging = [i for i, other in enumerate(callbacks) if isinstance(other, WeightAveraging)]
+        if averaging and averaging[0] < callbacks.index(self):
+            # Those between move up by one, so the loop that calls setup comes past none twice.
+            callbacks.remove(self)
+            callbacks.insert(averaging[0], self)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Begins a phase, where none is under way or the parameters that train are others than before."""
+        if batch_idx and self._before is not None:
+            return
+        trained = [name for name, parameter in pl_module.named_parameters() if parameter.requires_grad]
+        if self._declared is not None and self._declared != set(trained):
+            raise AuditError(
+                f"Something else than the schedule changed what trains, in epoch {trainer.current_epoch}: "
+                + _listed(sorted(self._declared.symmetric_difference(trained)))
+            )
+        if self._before is not None and self._before.trained != trained:
+            self._compare(trainer, pl_module)
+        if self._before is None:
+            digests = {name: digest(value) for name, value in _numbers(pl_module)}
+            step, epoch = trainer.global_step, trainer.current_epoch
+            self._before = Snapshot(epoch, step, _loss_scale(trainer), trained, digests)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks at an epoch's last gradients, which a resumed run would not have."""
+        if trainer.is_last_batch:
+            self._unmoved = _too_small_to_move(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends the last phase."""
+        if self._before is not None:
+            self._compare(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The phase under way, as plain values."""
+        return {"before": None if self._before is None else asdict(self._before), "unmoved": self._unmoved}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on with a phase that was interrupted."""
+        self._before = None if state_dict["before"] is None else Snapshot(**state_dict["before"])
+        self._unmoved = state_dict["unmoved"]
+
+    def _compare(self, trainer: Trainer, module: LightningModule) -> None:
+        before, self._before = self._before, None
+        assert before is not None
+        digests = {name: digest(value) for name, value in _numbers(module)}
+        changed = {name for name in digests if digests[name] != before.digests.get(name)}
+        frozen, thawed = _expectations(module, frozenset(before.trained))
+        complaints = []
+        if drifted := sorted(frozen & changed):
+            complaints.append(f"frozen, but changed: {_listed(drifted)}")
+        if idle := sorted(thawed - changed - set(self._unmoved) if _steps(trainer, before) else ()):
+            complaints.append(
+                f"to be trained, but not changed: {_listed(idle)} (does the loss depend on them, and does the "
+                "optimizer have them?)"
+            )
+        if trainer.world_size > 1:
+            names = [name for name, _ in module.named_parameters()]
+            everywhere: list[Any] = [None] * trainer.world_size
+            dist.all_gather_object(everywhere, (complaints, [digests[name] for name in names]))
+            complaints = next((theirs for theirs, _ in everywhere if theirs), [])
+            columns = zip(names, *(column for _, column in everywhere), strict=True)
+            if apart := [name for name, *values in columns if len(set(values)) > 1]:
+                complaints.append(f"not the same in all processes: {_listed(apart)}")
+        if complaints:
+            last = max(before.epoch, trainer.current_epoch - 1)
+            epochs = f"epoch {before.epoch}" if last == before.epoch else f"epochs {before.epoch} to {last}"
+            raise AuditError(f"FreezeAudit, {epochs}: {'; '.join(complaints)}.")
+
+
+def digest(value: Tensor) -> str:
+    """32 hexadecimal digits that stand for every bit of a tensor.
+
+    >>> digest(torch.zeros(3)) == digest(torch.zeros(3)) != digest(-torch.zeros(3))
+    True
+    """
+    array = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+    return hashlib.blake2b(array.data, digest_size=16).hexdigest()
+
+
+def _numbers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _expectations(module: nn.Module, trained: frozenset[str]) -> tuple[set[str], set[str]]:
+    """Names of what must be as it was, and of what must not."""
+    frozen = {name for name, _ in module.named_parameters()} - trained
+    thawed = set(trained)
+    for owner_name, owner in module.named_modules():
+        for name, _ in owner.named_buffers(recurse=False):
+            full = f"{owner_name}.{name}" if owner_name else name
+            near = _nearest_parameters(module, owner_name)
+            if near & frozen:
+                frozen.add(full)
+            elif isinstance(owner, _BatchNorm) and owner.training and near and name == "running_mean":
+                thawed.add(full)
+    return frozen, thawed
+
+
+def _nearest_parameters(module: nn.Module, name: str) -> set[str]:
+    """Those of a submodule or, where it has none, of what it is a part of; the whole module tells nothing."""
+    while name:
+        owner = module.get_submodule(name)
+        if found := {f"{name}.{parameter}" for parameter, _ in owner.named_parameters()}:
+            return found
+        name = name.rpartition(".")[0]
+    return set()
+
+
+def _too_small_to_move(trainer: Trainer, module: LightningModule) -> list[str]:
+    """Names of parameters that have a gradient, of which their rate leaves no more than rounding makes."""
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    rates = {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}
+    names = []
+    for name, parameter in module.named_parameters():
+        if parameter.grad is None or id(parameter) not in rates:
+            continue
+        rounding = 8 * torch.finfo(parameter.dtype).eps * parameter.detach().abs()
+        if bool(((rates[id(parameter)] * parameter.grad).abs() <= rounding).all()):
+            names.append(name)
+    return names
+
+
+def _steps(trainer: Trainer, before: Snapshot) -> int:
+    """Optimizer steps since a phase began, without those that float16's loss scale left out."""
+    steps = trainer.global_step - before.step
+    scale = _loss_scale(trainer)
+    if scale is None or before.scale is None or scale >= before.scale:
+        return steps
+    return max(0, steps - round(math.log2(before.scale / scale)))
+
+
+def _loss_scale(trainer: Trainer) -> float | None:
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return None if scaler is None else float(scaler.get_scale())
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")

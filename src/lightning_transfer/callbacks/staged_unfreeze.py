@@ -1,0 +1,244 @@
+"""Thaws a network stage by stage, from the head towards the input, by epoch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
+from torch.nn.parallel import DistributedDataParallel
+
+from lightning_transfer.backbones.freezing import Stages, freeze, trains, unfreeze
+from lightning_transfer.callbacks.freeze_audit import FreezeAudit
+from lightning_transfer.callbacks.present import callbacks_of, present
+from lightning_transfer.errors import ScheduleError
+from lightning_transfer.reports.stage_table import StageRow, stage_table
+
+
+class StagedUnfreeze(Callback):
+    """Lets each stage of a network train from an epoch on.
+
+    It works with any LightningModule that has `stages`, a mapping of names to modules from the input to the
+    output, and whose optimizer has all their parameters from the start (see `parameter_groups`).
+
+    What trains is a function of the epoch alone, set anew at each epoch's start; so a run that is resumed goes on
+    as if it had not been stopped. Whenever that changes under DDP, the module is wrapped again, since DDP never
+    synchronises what was frozen when it wrapped it
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/20340).
+
+    Args:
+        schedule: From which epoch on which stages train. The order is that from the head towards the input,
+            without a gap; the first must train from epoch 0 on.
+
+    Raises:
+        ScheduleError: At set-up, where the schedule does not fit the network, or the Trainer cannot work with it;
+            at resume, where the checkpoint was made with another schedule.
+
+    >>> schedule = StagedUnfreeze({0: ["head"], 5: ["block5"], 10: ["block4"]})
+    >>> [schedule.trained_stages(epoch) for epoch in (0, 5, 12)]
+    [('head',), ('head', 'block5'), ('head', 'block5', 'block4')]
+    """
+
+    def __init__(self, schedule: dict[int, list[str]]) -> None:
+        ordered = sorted(schedule.items())
+        self.steps = tuple(tuple(names) for _, names in ordered)
+        self.starts = {name: epoch for epoch, names in ordered for name in names}
+        self._told: tuple[str, ...] = ()
+        if twice := [name for name in self.starts if self.planned.count(name) > 1]:
+            raise ScheduleError(f"schedule={schedule} thaws {', '.join(twice)} more than once.")
+        if not ordered or ordered[0][0] != 0 or not ordered[0][1]:
+            raise ScheduleError(
+                f"schedule={schedule}: wanted one that begins with epoch 0, in which nothing would train else; "
+                'commonly {0: ["head"], …}.'
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint is compared by, as plain values."""
+        schedule: dict[int, list[str]] = {}
+        for name, epoch in self.starts.items():
+            schedule.setdefault(epoch, []).append(name)
+        return {"schedule": schedule}
+
+    @property
+    def planned(self) -> tuple[str, ...]:
+        """The stages that will ever train, in the order in which they thaw."""
+        return tuple(name for step in self.steps for name in step)
+
+    def trained_stages(self, epoch: int) -> tuple[str, ...]:
+        """The stages that train in an epoch, in the order in which they thaw."""
+        return tuple(name for name, start in self.starts.items() if start <= epoch)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checks everything that can be checked, and freezes before DDP looks."""
+        if stage != "fit":
+            return
+        _refuse(trainer)
+        self._check(stages_of(pl_module))
+        if not present(trainer, FreezeAudit):
+            callbacks = callbacks_of(trainer)
+            callbacks.insert(callbacks.index(self) + 1, FreezeAudit())
+        self._told = ()
+        self._set_gradients(trainer, pl_module)
+        for module in stages_of(pl_module).values():
+            module.train()  # eval mode comes with the first epoch, lest Lightning warn of it
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """After a checkpoint was loaded the epoch is another one."""
+        _check_optimizers(trainer, stages_of(pl_module))
+        never = [name for name, start in self.starts.items() if start >= (trainer.max_epochs or float("inf")) > 0]
+        if never:
+            rank_zero_info(f"{', '.join(never)} will not thaw, since the run has {trainer.max_epochs} epochs.")
+        self._apply(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Sets what trains, and says so where it is new."""
+        self._apply(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes BatchNorm's statistics the same everywhere: DDP does so before a training step alone."""
+        if trainer.world_size > 1 and trainer.state.fn is TrainerFn.FITTING:
+            self._share_statistics(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the stages in force, the trainable parameters, and each stage's rate."""
+        rows = _rows(trainer, stages_of(pl_module))
+        rates = {f"learning_rate/{row.stage}": row.learning_rate for row in rows if row.learning_rate is not None}
+        values = {
+            "stages/trained": float(len(self.trained_stages(trainer.current_epoch))),
+            "stages/trainable_parameters": float(sum(row.trainable for row in rows)),
+        }
+        pl_module.log_dict(values | rates, sync_dist=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedule, to be compared at resume."""
+        return self.settings
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuses to go on with another schedule.
+
+        Raises:
+            ScheduleError: It shows both.
+        """
+        recorded = {name: state_dict.get(name) for name in self.settings}
+        if recorded != self.settings:
+            raise ScheduleError(
+                f"The checkpoint was made with {_words(recorded)}; this run has {_words(self.settings)}. "
+                "Resume with the checkpoint's own, or begin a new run with start_from."
+            )
+
+    def _check(self, stages: Stages) -> None:
+        order = list(stages)[::-1]
+        for name in self.planned:
+            if name not in stages:
+                near = difflib.get_close_matches(name, order, n=1)
+                raise ScheduleError(
+                    f"There is no stage {name!r}{f' (did you mean {near[0]}?)' if near else ''}: from the head "
+                    f"towards the input the stages are {', '.join(order)}."
+                )
+        place = 0
+        for step in self.steps:
+            if set(step) != set(order[place : place + len(step)]):
+                raise ScheduleError(
+                    f"{_words(self.settings)} is out of order at {', '.join(step)}: stages thaw from the head "
+                    f"towards the input, {', '.join(order)}, and none may be left out."
+                )
+            place += len(step)
+
+    def _set_gradients(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trained = self.trained_stages(trainer.current_epoch)
+        for name, module in stages_of(pl_module).items():
+            module.requires_grad_(name in trained)
+
+    def _apply(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        stages = stages_of(pl_module)
+        trained = self.trained_stages(trainer.current_epoch)
+        before = [parameter.requires_grad for parameter in pl_module.parameters()]
+        for name, module in stages.items():
+            (unfreeze if name in trained else freeze)(module)
+        names = [name for name, parameter in pl_module.named_parameters() if parameter.requires_grad]
+        for audit in present(trainer, FreezeAudit):
+            audit.declare(trainer, pl_module, names)
+        if before != [parameter.requires_grad for parameter in pl_module.parameters()]:
+            _wrap_again(trainer)
+        if trained != self._told:
+            self._told = trained
+            title = f"epoch {trainer.current_epoch}: {', '.join(trained)}"
+            pl_module.print(stage_table(_rows(trainer, stages), title))
+
+    def _share_statistics(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        stages = stages_of(pl_module)
+        for name in self.trained_stages(trainer.current_epoch):
+            for buffer in stages[name].buffers():
+                dist.broadcast(buffer, src=0)
+
+
+def stages_of(module: LightningModule) -> Stages:
+    """A module's own stages.
+
+    Raises:
+        ScheduleError: It has none.
+    """
+    stages = getattr(module, "stages", None)
+    if not isinstance(stages, Mapping):
+        raise ScheduleError(
+            f"{type(module).__name__} has no stages: give it a property `stages`, a dict of names to modules from "
+            "the input to the output."
+        )
+    return cast(Stages, stages)
+
+
+def _words(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def _refuse(trainer: Trainer) -> None:
+    strategy = trainer.strategy
+    fits = isinstance(strategy, SingleDeviceStrategy | DDPStrategy) and not isinstance(strategy, DeepSpeedStrategy)
+    if not fits:
+        raise ScheduleError(
+            f"StagedUnfreeze cannot work with {type(strategy).__name__}: it keeps parameters flattened or in "
+            "shards that are made once, and would leave those that thaw later without a gradient. Use one device, "
+            'or strategy="ddp".'
+        )
+    if present(trainer, StochasticWeightAveraging):
+        raise ScheduleError(
+            "StochasticWeightAveraging breaks where a stage thaws after it has begun: use EMAWeightAveraging."
+        )
+
+
+def _check_optimizers(trainer: Trainer, stages: Stages) -> None:
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    # By identity: two fresh layers of the same shape are equal by value.
+    known = {id(parameter) for group in groups for parameter in group["params"]}
+    missing = [n for n, module in stages.items() if any(id(p) not in known for p in module.parameters())]
+    if missing:
+        raise ScheduleError(
+            f"The optimizer lacks parameters of {', '.join(missing)}: give it all stages from the start, also "
+            "those that are frozen then. parameter_groups(self.stages, lr) does so."
+        )
+
+
+def _wrap_again(trainer: Trainer) -> None:
+    strategy = trainer.strategy
+    if isinstance(strategy, DDPStrategy) and isinstance(strategy.model, DistributedDataParallel):
+        strategy.model = strategy.lightning_module
+        strategy.configure_ddp()
+
+
+def _rows(trainer: Trainer, stages: Stages) -> list[StageRow]:
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    rates = {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}
+    rows = []
+    for name, module in stages.items():
+        parameters = list(module.parameters())
+        size = sum(parameter.numel() for parameter in parameters)
+        rate = rates.get(id(parameters[0])) if parameters else None
+        rows.append(StageRow(name, size, size if trains(module) else 0, rate))
+    return rows

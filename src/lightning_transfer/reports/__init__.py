@@ -1,0 +1,1 @@
+"""Arrays and numbers in, tables and figures out."""

@@ -1,0 +1,84 @@
+"""Runs of two processes over gloo; `modules/test_ddp.py` starts it and looks at what each process leaves.
+
+    python ddp_runs.py PICTURES OUT
+
+Lightning starts the second process by running this file again.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging
+
+from lightning_transfer import AdaptiveUnfreeze, StagedUnfreeze
+from lightning_transfer.callbacks import staged_unfreeze
+from lightning_transfer.errors import AuditError
+from runs import Watch, every_epoch, fine_tuning, pictures_of
+
+# Small enough for rounding alone to differ from one process with batches of six.
+JOINT: dict[str, Any] = {"base": "squeezenet1_1", "dropout": 0.0, "lr_decay": 0.5}
+FIRE: dict[int, list[str]] = {0: ["head"], 1: ["fire9"], 2: ["fire8", "fire7"]}
+BY_EPOCH: dict[int, list[str]] = {0: ["head"], 1: ["last_conv"], 3: ["block5"]}
+
+
+def adaptive() -> AdaptiveUnfreeze:
+    """Forced to thaw within the run; back to the best weights each time."""
+    return AdaptiveUnfreeze(["head", "last_conv", "block5"], patience=1, longest=2, restore_best=True)
+
+
+def main(pictures: Path, out: Path) -> None:
+    """All runs, one after the other."""
+
+    def fit(
+        name: str,
+        callbacks: list[Callback],
+        model: dict[str, Any] | None = None,
+        ckpt_path: Path | None = None,
+        epochs: int = 4,
+        **arguments: Any,
+    ) -> None:
+        watch = Watch()
+        trainer = Trainer(
+            accelerator="cpu",
+            devices=2,
+            strategy="ddp",
+            max_epochs=epochs,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[*callbacks, watch, every_epoch(out / name)],
+            **arguments,
+        )
+        data = pictures_of(pictures, batch_size=3)
+        complaint = ""
+        try:
+            trainer.fit(fine_tuning(**(model or {})), data, ckpt_path=ckpt_path, weights_only=True)
+        except AuditError as error:
+            complaint = str(error)
+        seen = {"weights": watch.weights, "scores": watch.scores, "complaint": complaint}
+        torch.save(seen, out / f"{name}.{trainer.global_rank}.pt")
+
+    fit("joint", [StagedUnfreeze(FIRE)], JOINT, precision="64-true")
+    fit("accumulated", [StagedUnfreeze(FIRE)], JOINT, precision="64-true", accumulate_grad_batches=2)
+    fit("whole", [StagedUnfreeze(BY_EPOCH)])
+    for stopped in range(3):
+        fit(f"whole_from_{stopped}", [StagedUnfreeze(BY_EPOCH)], ckpt_path=out / "whole" / f"{stopped}.ckpt")
+    fit("adaptive", [adaptive()])
+    for stopped in range(3):
+        fit(f"adaptive_from_{stopped}", [adaptive()], ckpt_path=out / "adaptive" / f"{stopped}.ckpt")
+    fit("averaged", [StagedUnfreeze(BY_EPOCH), EMAWeightAveraging(decay=0.9, update_starting_at_step=0)])
+
+    # What everybody else does, in place of ours; the audit must notice.
+    staged_unfreeze._wrap_again = lambda trainer: None
+    fit("not_wrapped_again", [StagedUnfreeze(BY_EPOCH)], epochs=2)
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
