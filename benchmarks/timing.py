@@ -22,7 +22,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 
 def side_by_side(
-    title: str, candidates: dict[str, Callable[[], float]], rounds: int, unit: str
+    title: str, candidates: dict[str, Callable[[], float]], rounds: int, unit: str, self_timed: bool = False
 ) -> dict[str, float]:
     """Runs the candidates A B A B …, and prints each one's speed.
 
@@ -31,6 +31,7 @@ def side_by_side(
         candidates: By name; each does its work once and returns how many units it did.
         rounds: How often each runs.
         unit: "images", "epochs", …
+        self_timed: Whether each returns units a second instead, since some of its work is not to count.
 
     Returns:
         The median speed of each, in units a second.
@@ -40,7 +41,7 @@ def side_by_side(
         for name, work in candidates.items():
             start = time.perf_counter()
             done = work()
-            speeds[name].append(done / (time.perf_counter() - start))
+            speeds[name].append(done if self_timed else done / (time.perf_counter() - start))
     table = Table(title=title, title_justify="left")
     table.add_column("")
     table.add_column(f"{unit}/s, median", justify="right")

@@ -1,15 +1,18 @@
 """The real command line, in fast runs, on pictures and weights that the tests make."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import draw_folder, draw_picture
 from lightning_transfer import precision
+from runs import differing, saved
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -40,12 +43,19 @@ def scalars(folder):
     return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_there_is_a_config_for_each_regime():
-    assert [path.relative_to(ROOT / "configs").as_posix() for path in CONFIGS] == ["feature_extraction.yaml"]
+def test_there_is_a_config_for_each_regime_and_a_few_overlays():
+    assert [path.relative_to(ROOT / "configs").as_posix() for path in CONFIGS] == [
+        "feature_extraction.yaml",
+        "fine_tuning.yaml",
+        "frozen_base.yaml",
+        "trainer/ddp.yaml",
+        "trainer/gpu.yaml",
+        "trainer/lr_finder.yaml",
+    ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_each_config_fits_tests_and_leaves_what_it_promises(config, command, small, passes):
+def test_feature_extraction_fits_tests_and_leaves_what_it_promises(command, small, passes):
+    config = ROOT / "configs" / "feature_extraction.yaml"
     assert command("fit", "--config", config, *small(), *FAST) == 0
     assert len(passes) == 48, "each picture once"
     folder = Path("checkpoints") / config.stem
@@ -67,13 +77,125 @@ def test_each_config_fits_tests_and_leaves_what_it_promises(config, command, sma
     assert len(passes) == 48 + 12
 
 
+def vgg(small):
+    """The stages of the configs' own base, in a smaller one."""
+    return [*small(), "--model.base=vgg11", "--model.weights=null"]
+
+
+def test_the_three_regimes_start_from_one_another(command, small, capsys):
+    """Each takes what the one before it has learned, and fine-tuning thaws by the config's own schedule."""
+    flags = [*vgg(small), *FAST]
+    assert command(*FIT, *flags) == 0
+    extracted = "checkpoints/feature_extraction/last.ckpt"
+    frozen_config = ["--config", ROOT / "configs" / "frozen_base.yaml"]
+    assert command("fit", *frozen_config, *flags, f"--model.head_from={extracted}") == 0
+    frozen = "checkpoints/frozen_base/best.ckpt"
+    tuning_config = ["--config", ROOT / "configs" / "fine_tuning.yaml"]
+    capsys.readouterr()
+    start = [f"--model.start_from={frozen}", "--model.weights=nowhere.pth", "--trainer.max_epochs=11"]
+    assert command("fit", *tuning_config, *flags, *start) == 0
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("epoch ")] == [
+        "epoch 0: head",
+        "epoch 5: head, block5",
+        "epoch 10: head, block5, block4",
+    ]
+    logged = scalars(Path("logs/fine_tuning/version_0"))
+    assert logged["stages/trained"] == [1] * 5 + [2] * 5 + [3]
+    assert {f"learning_rate/{name}" for name in ("block1", "block5", "head")} <= logged.keys()
+
+    before, after = (
+        torch.load(path, weights_only=True)["state_dict"] for path in (frozen, "checkpoints/fine_tuning/last.ckpt")
+    )
+    stages = {
+        key.split(".")[2]
+        for key in before
+        if key.startswith("base.st") and not torch.equal(before[key], after[key])
+    }
+    assert stages == {"block5", "block4"}
+    for config, folder in ((frozen_config, "frozen_base"), (tuning_config, "fine_tuning")):
+        assert {path.name for path in Path("checkpoints", folder).iterdir()} == {"best.ckpt", "last.ckpt"}
+        best = f"--ckpt_path=checkpoints/{folder}/best.ckpt"
+        assert command("test", *config, *small(weights="nowhere.pth"), *FAST[1:], best) == 0
+
+
+def test_fine_tuning_resumes_exactly_by_the_command_line(command, small):
+    flags = [*vgg(small), *FAST, "--trainer.callbacks.schedule={0: [head], 2: [block5], 3: [block4]}"]
+    config = ["--config", ROOT / "configs" / "fine_tuning.yaml", "--data.num_workers=2"]
+    last = Path("checkpoints/fine_tuning/last.ckpt")
+    constant = ["--model.scheduler=null"]  # a cosine would know that the first run was to be shorter
+    assert command("fit", *config, *flags, *constant, "--trainer.max_epochs=4") == 0
+    whole = saved(last)
+    assert command("fit", *config, *flags, *constant, "--trainer.max_epochs=2") == 0
+    last = last.rename(last.with_name("stopped.ckpt"))
+    assert command("fit", *config, *flags, *constant, "--trainer.max_epochs=4", f"--ckpt_path={last}") == 0
+    assert differing(whole, saved(last.with_name("last.ckpt"))) == []
+
+
+def test_another_schedule_on_resume_is_one_paragraph(command, small, capsys):
+    flags = [*vgg(small), *FAST]
+    config = ["--config", ROOT / "configs" / "fine_tuning.yaml"]
+    assert command("fit", *config, *flags) == 0
+    other = "--trainer.callbacks.schedule={0: [head], 1: [block5]}"
+    assert command("fit", *config, *flags, other, "--ckpt_path=checkpoints/fine_tuning/last.ckpt") == 1
+    error = capsys.readouterr().err.rpartition("error: ")[2].replace("\n", " ")
+    assert "schedule={0: ['head'], 5: ['block5'], 10: ['block4']}" in error
+    assert "this run has schedule={0: ['head'], 1: ['block5']}" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_the_ddp_overlay_runs_two_processes(pictures, tmp_path):
+    overlays = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "trainer/ddp.yaml")]
+    flags = [
+        "--data=ImageFolderDataModule",
+        f"--data.root={pictures}",
+        "--data.image_size=64",
+        "--data.num_workers=0",
+    ]
+    flags += ["--model.base=vgg11", "--model.weights=null", "--model.hidden=16", "--trainer.devices=2", *FAST]
+    schedule = "--trainer.callbacks.schedule={0: [head], 1: [block5]}"
+    done = subprocess.run(
+        [sys.executable, "-m", "lightning_transfer", "fit", *overlays, *flags, schedule],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Starting with 2 processes" in done.stderr
+    assert done.stdout.count("epoch 1: head, block5") == 1, "said by one process"
+    assert (tmp_path / "checkpoints" / "fine_tuning" / "best.ckpt").exists()
+
+
+def test_the_gpu_overlay_asks_for_one_gpu_in_bf16(command, small, capsys):
+    overlays = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "trainer/gpu.yaml")]
+    assert command("fit", *overlays, *vgg(small), "--print_config") == 0
+    trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    assert (trainer["accelerator"], trainer["devices"], trainer["precision"]) == ("gpu", 1, "bf16-mixed")
+    assert len(trainer["callbacks"]) == 3
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_the_rate_finder_overlay_adds_to_the_callbacks(command, small):
+    overlays = [f"--config={ROOT / 'configs' / name}" for name in ("frozen_base.yaml", "trainer/lr_finder.yaml")]
+    short = ["--data.batch_size=1", "--trainer.callbacks.num_training_steps=40"]
+    assert command("fit", *overlays, *vgg(small), *FAST, *short) == 0
+    checkpoint = torch.load("checkpoints/frozen_base/best.ckpt", weights_only=True)
+    rate = checkpoint["optimizer_states"][0]["param_groups"][-1]["lr"]
+    assert rate != pytest.approx(1e-4)
+    assert 1e-6 <= rate <= 1e-1
+
+
 FIT = ["fit", "--config", ROOT / "configs" / "feature_extraction.yaml"]
 
 
 def test_a_config_names_its_own_command_and_what_to_expect():
     for config in CONFIGS:
-        header = config.read_text().split("seed_everything")[0]
-        assert f"lightning-transfer fit --config configs/{config.name}" in header
+        header = "".join(line for line in config.read_text().splitlines(True) if line.startswith("#"))
+        assert f"--config {config.relative_to(ROOT)}" in header
         assert "Expect" in header
 
 

@@ -19,13 +19,12 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
 WITH_BASH = [page for page in PAGES if "lightning-transfer " in page.read_text()]
 CONFIG = "configs/feature_extraction.yaml"
-# In place of the config's own data, base and length, so that a line takes a second.
+# In place of the config's own data and length, so that a line takes a second.
 FAST = [
     "--data=ImageFolderDataModule",
     "--data.root=my_pictures",
     "--data.image_size=64",
     "--data.num_workers=0",
-    "--model.base=squeezenet1_1",
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
 ]
@@ -68,6 +67,8 @@ def test_command_lines_run(page, workplace, command):
     lines = [shlex.split(line) for line in lines if line.startswith("lightning-transfer")]
     for _, verb, *arguments in lines:
         extra = [] if verb == "summary" else FAST
+        if verb != "summary" and "--model.base" not in arguments:  # a small one with the stages of the configs'
+            extra = [*extra, "--model.base=vgg11"]
         if verb == "fit" and "--trainer.max_epochs" not in arguments:
             extra = [*extra, "--trainer.max_epochs=2"]
         arguments = ["4" if argument == "40" else argument for argument in arguments]
@@ -79,7 +80,7 @@ def test_the_newcomers_two_lines_are_those_that_work(workplace, command):
     first, second, own = re.findall(r"^    (pip install .*|lightning-transfer .*)$", text, flags=re.MULTILINE)
     assert first == "pip install -e ."
     assert second == f"lightning-transfer fit --config {CONFIG}"
-    assert command(*shlex.split(own)[1:], "--trainer.max_epochs=1", *FAST[2:]) == 0
+    assert command(*shlex.split(own)[1:], "--trainer.max_epochs=1", "--model.base=vgg11", *FAST[2:]) == 0
 
 
 def test_links_lead_somewhere():

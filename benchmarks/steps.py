@@ -1,0 +1,136 @@
+"""Training steps of the second and the third regime, against the same steps in a loop by hand.
+
+    python -m benchmarks.steps
+
+Pictures are random and lie in memory: what is compared is what a step costs, not how files are decoded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jsonargparse import auto_cli
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.timing import Precision, machine, quiet_trainer, side_by_side
+from lightning_transfer import FineTuningClassifier, FrozenBaseClassifier, StagedUnfreeze
+from lightning_transfer.backbones.freezing import trains
+from lightning_transfer.modules.classifier import Classifier
+from lightning_transfer.precision import default_precision
+
+Regime = Literal["frozen base", "fine-tuning"]
+
+
+class StepTimer(Callback):
+    """Times a fit's training steps from the first one's start to the last one's end, and nothing around them."""
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Begins with the second step; the first one makes what later ones reuse."""
+        if batch_idx == 1:
+            self.start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Ends before validation and checkpoints."""
+        self.seconds = time.perf_counter() - self.start
+
+
+def by_hand(model: Classifier, batches: list[tuple[Tensor, Tensor]], bf16: bool) -> Callable[[], float]:
+    """The same network and optimizer for the same parameters; each step counts the right answers too."""
+    base, head = copy.deepcopy(model.base), copy.deepcopy(model.head)
+    thawed = [stage for stage in (*base.stages.values(), head) if trains(stage)]
+    optimizer = torch.optim.AdamW([p for stage in thawed for p in stage.parameters()], lr=1e-4, fused=True)
+    base.eval()
+    for stage in thawed:
+        stage.train()
+
+    def step(images: Tensor, labels: Tensor) -> int:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = head(base(images))
+            loss = F.cross_entropy(logits.float(), labels)
+        loss.backward()
+        optimizer.step()
+        return int((logits.argmax(dim=1) == labels).sum())
+
+    def work() -> float:
+        step(*batches[0])
+        start = time.perf_counter()
+        for batch in batches[1:]:
+            step(*batch)
+        return (len(batches) - 1) / (time.perf_counter() - start)
+
+    return work
+
+
+def ours(model: Classifier, loader: DataLoader[Any], precision: Precision, regime: Regime) -> Callable[[], float]:
+    """The Trainer, with everything that the modules bring along, the audit included."""
+
+    def work() -> float:
+        timer = StepTimer()
+        trainer = quiet_trainer(precision, max_epochs=1)
+        schedule = {0: ["head"]} if regime == "frozen base" else {0: ["head", model.base.stage_names[-1]]}
+        trainer.callbacks += [StagedUnfreeze(schedule), timer]  # type: ignore[attr-defined]
+        with contextlib.redirect_stdout(io.StringIO()):  # the tables of the schedule
+            trainer.fit(copy.deepcopy(model), loader)
+        return (len(loader) - 1) / timer.seconds
+
+    return work
+
+
+def main(
+    bases: tuple[str, ...] = ("vgg16", "squeezenet1_1", "resnet18"),
+    steps: int = 40,
+    rounds: int = 3,
+    batch_size: int = 20,
+    precision: Precision | None = None,
+) -> None:
+    """Measure, and print what a step costs as a multiple of the loop's.
+
+    Args:
+        bases: Networks of torchvision, with random numbers in place of weights.
+        steps: A round.
+        rounds: How often each runs.
+        batch_size: For both.
+        precision: For both; the machine's own, where it is not given.
+    """
+    precision = precision or default_precision()
+    images = torch.randint(0, 256, (steps * batch_size, 3, 150, 150), dtype=torch.uint8)
+    labels = torch.arange(len(images)) % 2
+    loader = DataLoader(TensorDataset(images, labels), batch_size)
+    batches = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
+    lines = []
+    for base in bases:
+        for regime, kind in (("frozen base", FrozenBaseClassifier), ("fine-tuning", FineTuningClassifier)):
+            model = kind(base, weights=None)
+            model.base.requires_grad_(False)
+            if regime == "fine-tuning":
+                model.base.stages[model.base.stage_names[-1]].requires_grad_(True)
+            speeds = side_by_side(
+                f"{base} at 150 × 150, {regime}, {precision}, batches of {batch_size}",
+                {
+                    "loop by hand": by_hand(model, batches, precision == "bf16-mixed"),
+                    "Trainer.fit": ours(model, loader, precision, regime),
+                },
+                rounds,
+                "steps",
+                self_timed=True,
+            )
+            loop, fit = speeds.values()
+            lines.append(f"{base}, {regime}: a step costs {loop / fit:.2f} × the loop's")
+    print("\n".join(lines))
+    print(machine())
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
