@@ -1,4 +1,4 @@
-"""What all regimes share: base and head, the step, the scores, the optimizer, the checkpoint.
+"""What all regimes share in training: the step, the scores, the optimizer.
 
 Shapes: B batch, H W picture, K classes.
 """
@@ -11,29 +11,29 @@ from typing import Any, cast
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from lightning_transfer.backbones.conv_base import ConvBase
-from lightning_transfer.backbones.freezing import Stages, parameter_groups, trains
+from lightning_transfer.backbones.freezing import parameter_groups, trains
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.present import present
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.heads import Head, Pool
-from lightning_transfer.modules.checkpoint import ORIGINS, between_epochs, check_same_base, fill, read_start
+from lightning_transfer.heads import Pool
+from lightning_transfer.modules.checkpoint import between_epochs
 from lightning_transfer.modules.epoch_scores import EpochScores
 from lightning_transfer.modules.loss import ClassWeights, TrainingLoss
+from lightning_transfer.modules.network import Network
 from lightning_transfer.modules.rate_schedule import Interval, RateSchedule, rate_schedule
 
 Batch = tuple[Tensor, Tensor]
 SPLITS = ("train", "validation", "test")
 
 
-class Classifier(LightningModule):
-    """A pretrained base and a head; the regimes are its subclasses.
+class Classifier(Network):
+    """A network that trains; the regimes are its subclasses.
 
     It logs `<split>/loss`, `<split>/accuracy`, `<split>/auroc` and `<split>/f1` for train, validation and test.
     The training loss is what is minimised, that of validation and test plain cross-entropy. Before each training
@@ -68,12 +68,9 @@ class Classifier(LightningModule):
         seed: Of dropout.
         audit: Compare every parameter and buffer as `FreezeAudit` does.
 
-    Attributes:
-        class_names: K names, from the data module; they travel in the checkpoint.
-
     Raises:
-        BackboneError: See `ConvBase`.
-        ModuleError: See `Head`; or a checkpoint to start from that does not fit.
+        BackboneError: See `Network`.
+        ModuleError: See `Network`; or an argument that is out of range.
     """
 
     def __init__(
@@ -101,15 +98,12 @@ class Classifier(LightningModule):
         seed: int = 0,
         audit: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            base, weights, until, num_classes, image_size, pool, hidden, dropout, head_from, start_from
+        )
         self.save_hyperparameters()
         self.lr = lr
         self.seed = seed
-        self.num_classes = num_classes
-        self.pretrained_weights = weights
-        self.class_names: tuple[str, ...] | None = None
-        self.base = ConvBase(base, None if start_from else weights, until)
-        self.head = Head(self.base.out_shape(image_size), num_classes, pool, hidden, dropout)
         self.scores = nn.ModuleDict({f"{split}_scores": EpochScores(split, num_classes) for split in SPLITS})
         self.loss = TrainingLoss(num_classes, label_smoothing, class_weights)
         self._train_scores: dict[str, Tensor] = {}
@@ -120,21 +114,10 @@ class Classifier(LightningModule):
         if scheduler_monitor not in self._scores("validation").names:
             names = ", ".join(self._scores("validation").names)
             raise ModuleError(f"scheduler_monitor={scheduler_monitor!r}: wanted one of {names}.")
-        self._start(head_from, start_from)
         self.configure_base()
 
     def configure_base(self) -> None:
         """Where a regime says which part of the base never trains."""
-
-    @property
-    def stages(self) -> Stages:
-        """What may ever train, from the input to the output: what callbacks thaw, and the optimizer has."""
-        return {"head": self.head}
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) pictures, uint8 or floating in [0, 1], to (B, K) logits."""
-        logits: Tensor = self.head(self.base(images))
-        return logits
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
@@ -187,31 +170,21 @@ class Classifier(LightningModule):
         scheduler.step()
 
     def setup(self, stage: str) -> None:
-        """Takes the class names from the data module, and checks them against its own.
+        """Counts the classes, where they are to be balanced.
 
         Raises:
-            ModuleError: They do not fit; or classes are to be balanced that nobody counted.
+            ModuleError: Nobody has counted them; or see `Network`.
         """
-        data = getattr(self.trainer, "datamodule", None)
-        names = getattr(data, "class_names", None)
-        if stage == "fit" and self.loss.balanced:
-            counts = getattr(data, "class_counts", None)
-            if counts is None:
-                raise ModuleError(
-                    'class_weights="balanced" needs a data module that has class_counts(split), as those of this '
-                    "library do: pass one, or a weight for each class."
-                )
-            self.loss.balance(counts("train"))
-        if names is None:
+        super().setup(stage)
+        if stage != "fit" or not self.loss.balanced:
             return
-        names = tuple(names)
-        if len(names) != self.num_classes:
+        counts = getattr(getattr(self.trainer, "datamodule", None), "class_counts", None)
+        if counts is None:
             raise ModuleError(
-                f"The data have {len(names)} classes ({', '.join(names)}), the model num_classes="
-                f"{self.num_classes}: pass num_classes={len(names)}, or other data."
+                'class_weights="balanced" needs a data module that has class_counts(split), as those of this '
+                "library do: pass one, or a weight for each class."
             )
-        self._agree(names, self.class_names)
-        self.class_names = names
+        self.loss.balance(counts("train"))
 
     def on_fit_start(self) -> None:
         """Takes over a rate that a finder has found, and refuses to go on from the middle of an epoch.
@@ -281,47 +254,15 @@ class Classifier(LightningModule):
         self._log_scores(self._scores("test").compute(F.cross_entropy))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Makes the checkpoint enough: class names inside, and no file to look for elsewhere."""
-        checkpoint["class_names"] = self.class_names
-        checkpoint["pretrained_weights"] = self.pretrained_weights
+        """Keeps the epoch's training scores, which are logged only after validation has saved."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["train_scores"] = self._train_scores
-        checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **dict.fromkeys(ORIGINS)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes back the class names.
-
-        Raises:
-            ModuleError: The checkpoint is of something else, or of other classes than the data.
-        """
-        if "class_names" not in checkpoint:
-            raise ModuleError("This checkpoint was not made by a lightning-transfer module.")
-        self._agree(self.class_names, checkpoint["class_names"])
-        self.class_names = checkpoint["class_names"]
-        self.pretrained_weights = checkpoint["pretrained_weights"]
+        """Takes them back, and notes whether a run can go on from there exactly."""
+        super().on_load_checkpoint(checkpoint)
         self._train_scores = checkpoint.get("train_scores", {})
         self._resumes_between_epochs = between_epochs(checkpoint)
-
-    def _start(self, head_from: str | None, start_from: str | None) -> None:
-        if head_from and start_from:
-            raise ModuleError("head_from and start_from are both given: start_from brings the head along.")
-        path = start_from or head_from
-        if path is None:
-            return
-        checkpoint = read_start(path, self.hparams)
-        if start_from:
-            fill(self.base, checkpoint, "base", path)
-            self.pretrained_weights = checkpoint["pretrained_weights"]
-        else:
-            check_same_base(self.base, checkpoint, path)
-        fill(self.head, checkpoint, "head", path)
-        self.class_names = checkpoint["class_names"]
-
-    def _agree(self, data: tuple[str, ...] | None, checkpoint: tuple[str, ...] | None) -> None:
-        if data is not None and checkpoint is not None and data != checkpoint:
-            raise ModuleError(
-                f"The data have the classes {', '.join(data)}, the checkpoint {', '.join(checkpoint)}: "
-                "name the folders as they were in training."
-            )
 
     def _scores(self, split: str) -> EpochScores:
         return cast(EpochScores, self.scores[f"{split}_scores"])

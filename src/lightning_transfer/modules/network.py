@@ -1,0 +1,123 @@
+"""A base and a head in one LightningModule, whose checkpoint is enough.
+
+Shapes: B batch, H W picture, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.backbones.freezing import Stages
+from lightning_transfer.errors import ModuleError
+from lightning_transfer.heads import Head, Pool
+from lightning_transfer.modules.checkpoint import ORIGINS, check_same_base, fill, read_start
+
+
+class Network(LightningModule):
+    """What a checkpoint holds: a pretrained base, a head, and the names of the classes.
+
+    How it trains, and what the arguments mean, stands in `Classifier`.
+
+    Attributes:
+        class_names: K names, from the data module; they travel in the checkpoint.
+        pretrained_weights: Where the base's weights came from.
+
+    Raises:
+        BackboneError: See `ConvBase`.
+        ModuleError: See `Head`; or a checkpoint to start from that does not fit.
+    """
+
+    def __init__(
+        self,
+        base: str,
+        weights: str | None,
+        until: str | None,
+        num_classes: int,
+        image_size: int,
+        pool: Pool,
+        hidden: int,
+        dropout: float,
+        head_from: str | None,
+        start_from: str | None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.pretrained_weights = weights
+        self.class_names: tuple[str, ...] | None = None
+        self.base = ConvBase(base, None if start_from else weights, until)
+        self.head = Head(self.base.out_shape(image_size), num_classes, pool, hidden, dropout)
+        made_with = {"base": base, "until": until, "num_classes": num_classes, "pool": pool, "hidden": hidden}
+        self._start(head_from, start_from, made_with)
+
+    @property
+    def stages(self) -> Stages:
+        """What may ever train, from the input to the output: what callbacks thaw, and the optimizer has."""
+        return {"head": self.head}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) pictures, uint8 or floating in [0, 1], to (B, K) logits."""
+        logits: Tensor = self.head(self.base(images))
+        return logits
+
+    def setup(self, stage: str) -> None:
+        """Takes the class names from the data module, and checks them against its own.
+
+        Raises:
+            ModuleError: They do not fit.
+        """
+        names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
+        if names is None:
+            return
+        names = tuple(names)
+        if len(names) != self.num_classes:
+            raise ModuleError(
+                f"The data have {len(names)} classes ({', '.join(names)}), the model num_classes="
+                f"{self.num_classes}: pass num_classes={len(names)}, or other data."
+            )
+        self._agree(names, self.class_names)
+        self.class_names = names
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Makes the checkpoint enough: class names inside, and no file to look for elsewhere."""
+        checkpoint["class_names"] = self.class_names
+        checkpoint["pretrained_weights"] = self.pretrained_weights
+        checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **dict.fromkeys(ORIGINS)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes back the class names.
+
+        Raises:
+            ModuleError: The checkpoint is of something else, or of other classes than the data.
+        """
+        if "class_names" not in checkpoint:
+            raise ModuleError("This checkpoint was not made by a lightning-transfer module.")
+        self._agree(self.class_names, checkpoint["class_names"])
+        self.class_names = checkpoint["class_names"]
+        self.pretrained_weights = checkpoint["pretrained_weights"]
+
+    def _start(self, head_from: str | None, start_from: str | None, made_with: Mapping[str, Any]) -> None:
+        if head_from and start_from:
+            raise ModuleError("head_from and start_from are both given: start_from brings the head along.")
+        path = start_from or head_from
+        if path is None:
+            return
+        checkpoint = read_start(path, made_with)
+        if start_from:
+            fill(self.base, checkpoint, "base", path)
+            self.pretrained_weights = checkpoint["pretrained_weights"]
+        else:
+            check_same_base(self.base, checkpoint, path)
+        fill(self.head, checkpoint, "head", path)
+        self.class_names = checkpoint["class_names"]
+
+    def _agree(self, data: tuple[str, ...] | None, checkpoint: tuple[str, ...] | None) -> None:
+        if data is not None and checkpoint is not None and data != checkpoint:
+            raise ModuleError(
+                f"The data have the classes {', '.join(data)}, the checkpoint {', '.join(checkpoint)}: "
+                "name the folders as they were in training."
+            )
