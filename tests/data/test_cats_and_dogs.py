@@ -261,8 +261,8 @@ def test_what_a_killed_build_left_is_removed(tmp_path):
 
 def test_of_several_at_once_one_builds(tmp_path, monkeypatch):
     copy, built = as_folder(contents("kaggle"), tmp_path / "copy"), []
-    build = module._build
-    monkeypatch.setattr(module, "_build", lambda *args: (built.append(args), build(*args)))
+    build = module._copy_all
+    monkeypatch.setattr(module, "_copy_all", lambda *args: (built.append(args), build(*args)))
     threads = [threading.Thread(target=prepare, args=(tmp_path, copy)) for _ in range(4)]
     for thread in threads:
         thread.start()

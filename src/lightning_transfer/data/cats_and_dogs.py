@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -17,12 +15,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 
 from lightning_transfer.data.augmentation import Augmentation
+from lightning_transfer.data.building import build_once
 from lightning_transfer.data.download import download
 from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
 from lightning_transfer.data.scan import SPLITS, SUFFIXES
 from lightning_transfer.data.transforms import Resize, UnreadablePictureError, load_image
 from lightning_transfer.errors import DataError
-from lightning_transfer.locking import locked
 
 CLASS_NAMES = ("cats", "dogs")
 MAX_BYTES = 50_000_000  # of one picture's file; the largest known has less than a hundredth
@@ -117,17 +115,12 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
                 too few readable pictures; or the folder cannot be written.
             DownloadError: The archive cannot be fetched.
         """
-        if _is_built(self.root):
-            return
-        try:
-            self.root.parent.mkdir(parents=True, exist_ok=True)
-            with locked(self.root.parent / f".{self.root.name}.lock"):
-                # Another process may have made it while this one waited.
-                if not _is_built(self.root):
-                    _refuse_if_occupied(self.root)
-                    _build(self.root, self._local_source())
-        except OSError as error:
-            raise DataError(f"{self.root} cannot be made ({error}): pass another root.") from error
+        wanted = f"{', '.join(SPLITS)}, in each {' and '.join(CLASS_NAMES)}, with pictures, and no other class"
+        build_once(self.root, lambda: _is_built(self.root), self._build, wanted)
+
+    def _build(self, folder: Path) -> None:
+        with _open_source(self._local_source()) as source:
+            _copy_all(source, folder)
 
     def _local_source(self) -> Path:
         if self.source not in ARCHIVES:
@@ -144,14 +137,6 @@ def _is_built(root: Path) -> bool:
 def _classes_with_pictures(folder: Path) -> set[str]:
     names = {path.parent.name for path in folder.glob("[!.]*/*") if path.suffix.lower() in SUFFIXES}
     return names - {"__MACOSX"}
-
-
-def _refuse_if_occupied(root: Path) -> None:
-    if root.is_file() or (root.is_dir() and any(root.iterdir())):
-        raise DataError(
-            f"{root} is there, but not as wanted: {', '.join(SPLITS)}, in each {' and '.join(CLASS_NAMES)}, "
-            "with pictures, and no other class. Pass another root, or remove it to have it made anew."
-        )
 
 
 @dataclass(frozen=True)
@@ -210,24 +195,6 @@ def _numbered(path: Path, names: Iterable[str]) -> dict[str, dict[int, str]]:
         if not found:
             raise DataError(f"source {path} has no {animal}.N.jpg, no {animal.title()}/N.jpg: {ACCEPTED}.")
     return pictures
-
-
-def _build(root: Path, source_path: Path) -> None:
-    """Makes `root` beside its place and moves it there; the caller holds the lock."""
-    prefix = f".{root.name}.staging-"
-    for entry in root.parent.iterdir():
-        if entry.name.startswith(prefix):  # left by a process that was killed
-            shutil.rmtree(entry)
-    with _open_source(source_path) as source:
-        staging = root.with_name(f"{prefix}{os.getpid()}")
-        try:
-            _copy_all(source, staging)
-            if root.exists():
-                root.rmdir()
-            staging.rename(root)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
 
 
 def _copy_all(source: _Source, folder: Path) -> None:
