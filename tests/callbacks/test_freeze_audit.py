@@ -88,10 +88,22 @@ def test_what_the_optimizer_lacks_is_named(quiet_trainer):
         trainer.fit(Stranger(without_the_top), noise())
 
 
-def test_a_gradient_that_rounds_away_is_no_fault(fit):
-    """A convolution's bias before BatchNorm has none but rounding's; at a rate of nought nothing moves."""
+def test_what_rounds_away_is_no_fault(fit):
+    """A convolution's bias before BatchNorm has no gradient but rounding's; a rate may be too small for any."""
     fit(Stranger())
-    fit(Stranger(lambda module: torch.optim.SGD(module.parameters(), lr=0.0)))
+    fit(Stranger(lambda module: torch.optim.SGD(module.parameters(), lr=1e-12)))
+    fit(Stranger(lambda module: torch.optim.AdamW(module.parameters(), lr=1e-12)))
+
+
+def test_a_rate_of_nought_is_one(fit):
+    def without_a_rate_for_the_neck(module):
+        groups = [{"params": module.neck.parameters(), "lr": 0.0}, {"params": module.top.parameters()}]
+        return torch.optim.SGD([*groups, {"params": module.body.parameters()}], lr=0.1)
+
+    with pytest.raises(
+        AuditError, match=r"epoch 1: to be trained, but not changed: neck\.0\.bias, neck\.0\.weight"
+    ):
+        fit(Stranger(without_a_rate_for_the_neck))
 
 
 def test_somebody_elses_thaw_is_told(fit):

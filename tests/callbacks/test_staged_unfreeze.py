@@ -329,6 +329,12 @@ def test_the_audit_comes_with_it_once(quiet_trainer):
         assert sum(isinstance(callback, FreezeAudit) for callback in trainer.callbacks) == wanted
 
 
+def test_a_module_may_do_without_the_audit(quiet_trainer, pictures):
+    trainer = quiet_trainer(max_epochs=1, callbacks=[StagedUnfreeze({0: ["head"]})])
+    trainer.fit(fine_tuning(audit=False), pictures_of(pictures))
+    assert not [callback for callback in trainer.callbacks if isinstance(callback, FreezeAudit)]
+
+
 def test_a_stage_that_thaws_after_the_run_is_told(fit, monkeypatch):
     said = []
     monkeypatch.setattr(staged_unfreeze, "rank_zero_info", said.append)

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
 from lightning_transfer.callbacks.present import callbacks_of
 from lightning_transfer.errors import AuditError
@@ -42,9 +43,9 @@ class FreezeAudit(Callback):
     """Compares every parameter and buffer before and after each phase of a run, and fails the run by name.
 
     What is frozen must not have changed, nor BatchNorm's running statistics there. What trains must have changed,
-    unless its last gradient was too small to move it at its rate, as that of a bias before BatchNorm may be.
-    Where there are several processes, their parameters must be equal to the last bit. It keeps digests, not
-    copies, which travel in the checkpoint, so that a phase may be interrupted.
+    unless its rate or its last gradient was too small to move it, as that of a bias before BatchNorm may be; a
+    rate of nought is no excuse. Where there are several processes, their parameters must be equal to the last bit.
+    It keeps digests, not copies, which travel in the checkpoint, so that a phase may be interrupted.
 
     It belongs to `StagedUnfreeze` and to all modules of this library by default. In another module it judges by
     `requires_grad` as it is at an epoch's first batch.
@@ -100,9 +101,7 @@ class FreezeAudit(Callback):
             step, epoch = trainer.global_step, trainer.current_epoch
             self._before = Snapshot(epoch, step, _loss_scale(trainer), trained, digests)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Looks at an epoch's last gradients, which a resumed run would not have."""
         if trainer.is_last_batch:
             self._unmoved = _too_small_to_move(trainer, pl_module)
@@ -190,15 +189,16 @@ def _nearest_parameters(module: nn.Module, name: str) -> set[str]:
 
 
 def _too_small_to_move(trainer: Trainer, module: LightningModule) -> list[str]:
-    """Names of parameters that have a gradient, of which their rate leaves no more than rounding makes."""
+    """Names of parameters whose next step is lost in rounding, for optimizers that scale gradients and others."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     rates = {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}
     names = []
     for name, parameter in module.named_parameters():
-        if parameter.grad is None or id(parameter) not in rates:
+        rate = rates.get(id(parameter), 0.0)
+        if parameter.grad is None or not rate:
             continue
         rounding = 8 * torch.finfo(parameter.dtype).eps * parameter.detach().abs()
-        if bool(((rates[id(parameter)] * parameter.grad).abs() <= rounding).all()):
+        if rate <= rounding.max() or bool((rate * parameter.grad.abs() <= rounding).all()):
             names.append(name)
     return names
 

@@ -81,7 +81,7 @@ class StagedUnfreeze(Callback):
             return
         _refuse(trainer)
         self._check(stages_of(pl_module))
-        if not present(trainer, FreezeAudit):
+        if not present(trainer, FreezeAudit) and pl_module.hparams.get("audit", True):
             callbacks = callbacks_of(trainer)
             callbacks.insert(callbacks.index(self) + 1, FreezeAudit())
         self._told = ()
