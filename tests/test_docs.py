@@ -13,12 +13,13 @@ from conftest import COLOURS, draw_picture
 from lightning_transfer import ConvBase, Head
 from lightning_transfer.backbones import conv_base
 from lightning_transfer.backbones.torchvision import build_empty_network, network_names, stages_of
+from lightning_transfer.backbones.weights import read_weights
+from lightning_transfer.cli import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
 WITH_BASH = [page for page in PAGES if "lightning-transfer " in page.read_text()]
-CONFIG = "configs/feature_extraction.yaml"
 # In place of the config's own data and length, so that a line takes a second.
 FAST = [
     "--data=ImageFolderDataModule",
@@ -35,7 +36,9 @@ def blocks(page, language):
 
 
 def random_weights(source):
-    """What a download of these weights would give, but for the numbers."""
+    """What a download of these weights would give, but for the numbers; files are files."""
+    if isinstance(source, Path):
+        return read_weights(source)
     name = type(source).__name__.removesuffix("_Weights").lower()
     torch.manual_seed(0)
     return models.get_model(name, weights=None).state_dict()
@@ -66,8 +69,9 @@ def test_command_lines_run(page, workplace, command):
     lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
     lines = [shlex.split(line) for line in lines if line.startswith("lightning-transfer")]
     for _, verb, *arguments in lines:
-        extra = [] if verb == "summary" else FAST
-        if verb != "summary" and "--model.base" not in arguments:  # a small one with the stages of the configs'
+        plain = verb in COMMANDS  # of their own flags
+        extra = ["--epochs=1"] if verb == "compare" else [] if plain else FAST
+        if not plain and "--model.base" not in arguments:  # a small one with the stages of the configs'
             extra = [*extra, "--model.base=vgg11"]
         if verb == "fit" and "--trainer.max_epochs" not in arguments:
             extra = [*extra, "--trainer.max_epochs=2"]
@@ -75,12 +79,13 @@ def test_command_lines_run(page, workplace, command):
         assert command(verb, *arguments, *extra) == 0, (verb, arguments)
 
 
-def test_the_newcomers_two_lines_are_those_that_work(workplace, command):
+def test_the_newcomers_lines_are_those_that_work(workplace, command):
     text = (ROOT / "README.md").read_text()
-    first, second, own = re.findall(r"^    (pip install .*|lightning-transfer .*)$", text, flags=re.MULTILINE)
-    assert first == "pip install -e ."
-    assert second == f"lightning-transfer fit --config {CONFIG}"
-    assert command(*shlex.split(own)[1:], "--trainer.max_epochs=1", "--model.base=vgg11", *FAST[2:]) == 0
+    first, own, tests = re.findall(r"^    (pip install .*|lightning-transfer .*)$", text, flags=re.MULTILINE)
+    assert first == "pip install -e . && lightning-transfer compare"
+    assert tests == 'pip install -e ".[dev]" && pytest'
+    assert command(*shlex.split(own)[1:], "--epochs=1") == 0
+    assert Path("comparison/report.md").exists()
 
 
 def test_links_lead_somewhere():

@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "callbacks": GROUND | {"backbones", "reports"},
     # They bring the audit along, and look whether anything will ever thaw.
     "modules": GROUND | {"backbones", "heads", "callbacks"},
-    "commands": GROUND | {"backbones", "heads", "data", "features", "reports", "callbacks", "modules"},
+    "regimes": GROUND | {"data", "precision", "features", "reports", "callbacks", "modules"},
+    "commands": GROUND | {"backbones", "heads", "data", "features", "reports", "callbacks", "modules", "regimes"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -1,4 +1,4 @@
-"""What the first regime reaches on real photographs with real weights, through the real command line."""
+"""What the regimes reach on real photographs with real weights, through the real command line."""
 
 import json
 import re
@@ -24,9 +24,9 @@ pytestmark = [
 ]
 
 
-def flags(real):
+def flags(real, config=CONFIG):
     return [
-        f"--config={CONFIG}",
+        f"--config={config}",
         f"--data.root={real / 'data' / 'cats_and_dogs_small'}",
         "--model.base=squeezenet1_1",
         f"--model.weights={real / 'weights' / 'squeezenet1_1-imagenet-features.pth'}",
@@ -36,13 +36,22 @@ def flags(real):
     ]
 
 
-def test_accuracy_from_images_and_from_the_store(real, command, capsys, monkeypatch):
-    def tested(*more):
+@pytest.fixture
+def accuracy_of(command, capsys):
+    """Runs `test`, and reads the accuracy where a person reads it."""
+
+    def run(*arguments):
         capsys.readouterr()
-        best = "checkpoints/feature_extraction/best.ckpt"
-        assert command("test", *flags(real), f"--ckpt_path={best}", *more) == 0
+        assert command("test", *arguments) == 0
         (accuracy,) = re.findall(r"test/accuracy\s*│\s*([0-9.]+)", capsys.readouterr().out)
         return float(accuracy)
+
+    return run
+
+
+def test_accuracy_from_images_and_from_the_store(real, command, accuracy_of, monkeypatch):
+    def tested(*more):
+        return accuracy_of(*flags(real), "--ckpt_path=checkpoints/feature_extraction/best.ckpt", *more)
 
     assert command("fit", *flags(real)) == 0
     from_store = tested()
@@ -57,6 +66,20 @@ def test_accuracy_from_images_and_from_the_store(real, command, capsys, monkeypa
 
     monkeypatch.setattr(ConvBase, "forward", refuse)
     assert command("fit", *flags(real), "--trainer.max_epochs=1") == 0
+
+
+def test_accuracy_of_the_frozen_base_and_of_fine_tuning_that_starts_there(real, command, accuracy_of):
+    """Shorter than the README's runs, and held to less: CI has two cores."""
+    frozen = [*flags(real, ROOT / "configs" / "frozen_base.yaml"), "--model.lr=1e-3", "--data.batch_size=32"]
+    milder = ["--data.augmentation.rotation=20", "--data.augmentation.shift=0.1", "--data.augmentation.shear=0"]
+    assert command("fit", *frozen, *milder, "--trainer.max_epochs=5") == 0
+    best = "checkpoints/frozen_base/best.ckpt"
+    from_frozen_base = accuracy_of(*frozen, f"--ckpt_path={best}")
+    assert from_frozen_base >= 0.93
+    tuned = [*flags(real, ROOT / "configs" / "fine_tuning_squeezenet.yaml"), "--trainer.max_epochs=5"]
+    schedule = "--trainer.callbacks.schedule={0: [head, fire9, fire8, fire7, fire6]}"
+    assert command("fit", *tuned, schedule, f"--model.start_from={best}") == 0
+    assert accuracy_of(*tuned, "--ckpt_path=checkpoints/fine_tuning_squeezenet/best.ckpt") >= 0.94
 
 
 def test_logits_from_images_are_those_from_the_store(real, command):

@@ -4,10 +4,14 @@ from lightning_transfer.backbones.conv_base import ConvBase
 from lightning_transfer.backbones.freezing import parameter_groups
 from lightning_transfer.callbacks.adaptive_unfreeze import AdaptiveUnfreeze
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
+from lightning_transfer.callbacks.history import History
+from lightning_transfer.callbacks.save_base import SaveBase
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.sketch_creatures import SketchCreaturesDataModule
+from lightning_transfer.data.sketch_pets import SketchPetsDataModule
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
 from lightning_transfer.features.extractor import FeatureExtractor
@@ -30,7 +34,11 @@ __all__ = [
     "FreezeAudit",
     "FrozenBaseClassifier",
     "Head",
+    "History",
     "ImageFolderDataModule",
+    "SaveBase",
+    "SketchCreaturesDataModule",
+    "SketchPetsDataModule",
     "StagedUnfreeze",
     "extract_features",
     "parameter_groups",

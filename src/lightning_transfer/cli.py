@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.text import Text
 
+from lightning_transfer.commands.compare import compare
 from lightning_transfer.commands.summary import summary
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import ModuleError, TransferError
@@ -28,7 +29,7 @@ from lightning_transfer.modules.feature_classifier import FeatureClassifier
 from lightning_transfer.precision import default_precision
 
 PROGRAM = "lightning-transfer"
-COMMANDS: dict[str, Callable[..., Any]] = {"summary": summary}
+COMMANDS: dict[str, Callable[..., Any]] = {"compare": compare, "summary": summary}
 
 
 @dataclass

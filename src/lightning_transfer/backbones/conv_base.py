@@ -52,7 +52,8 @@ class ConvBase(nn.Module):
     Args:
         name: The network's name in torchvision; see `lightning_transfer.backbones.torchvision.network_names`.
         weights: A torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …), the path of a .pth or .safetensors
-            file with torchvision's own keys (the classifier's may be absent), or None for random ones.
+            file with torchvision's own keys (the classifier's may be absent), "bundled" for those that come with
+            this library (mobilenet_v3_small), or None for random ones.
         until: The last stage that is kept; all where it is not given.
 
     Attributes:

@@ -19,6 +19,8 @@ from torchvision import models
 from lightning_transfer.backbones.torchvision import drop_classifier
 from lightning_transfer.errors import BackboneError, DownloadError
 
+# Weights that come with this library; the README beside them says where they come from.
+BUNDLED = {"mobilenet_v3_small": Path(__file__).parent / "bundled" / "mobilenet_v3_small.safetensors"}
 SUFFIXES = (".pth", ".pt", ".safetensors")
 # What torch.load, restricted to weights, raises for files that are damaged or none of its own.
 UNREADABLE = (
@@ -30,13 +32,19 @@ OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def find_weights(name: str, weights: str) -> models.WeightsEnum | Path:
-    """Tells a torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …) from a file.
+    """Tells a torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …) from a file and from "bundled".
 
     Raises:
         BackboneError: It is neither, or a web address.
     """
     if "://" in weights:
         raise BackboneError(f"weights={weights!r}: wanted a local file; download it first and pass its path.")
+    if weights == "bundled":
+        if name not in BUNDLED:
+            raise BackboneError(
+                f"No weights of {name} come with this library, only those of {', '.join(BUNDLED)}."
+            )
+        return BUNDLED[name]
     if weights.endswith(SUFFIXES):
         return Path(weights)
     known = models.get_model_weights(name)
@@ -45,7 +53,8 @@ def find_weights(name: str, weights: str) -> models.WeightsEnum | Path:
     near = difflib.get_close_matches(weights, known.__members__, n=1, cutoff=0.4)
     raise BackboneError(
         f"{name} has no weights {weights!r}{f' (did you mean {near[0]}?)' if near else ''}: wanted one of "
-        f"{', '.join(known.__members__)}, the path of a {', '.join(SUFFIXES)} file, or None (null) for random."
+        f"{', '.join(known.__members__)}, bundled, the path of a {', '.join(SUFFIXES)} file, or None (null) for "
+        "random numbers."
     )
 
 

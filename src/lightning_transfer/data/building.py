@@ -36,6 +36,15 @@ def build_once(root: Path, is_built: Callable[[], bool], build: Callable[[Path],
         raise DataError(f"{root} cannot be made ({error}): pass another root.") from error
 
 
+def usable_cores() -> int:
+    """Cores of the processor that this process may use.
+
+    >>> usable_cores() >= 1
+    True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _refuse_if_occupied(root: Path, wanted: str) -> None:
     if root.is_file() or (root.is_dir() and any(root.iterdir())):
         raise DataError(

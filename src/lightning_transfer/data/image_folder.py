@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_transfer.data.augmentation import Augmentation
+from lightning_transfer.data.building import usable_cores
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
 from lightning_transfer.data.scan import SPLITS, Samples, Scan, scan_folder
 from lightning_transfer.data.transforms import (
@@ -251,8 +252,7 @@ def default_workers() -> int:
     >>> 1 <= default_workers() <= 8
     True
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(8, cores // 2))
+    return max(1, min(8, usable_cores() // 2))
 
 
 def _positive(name: str, value: int) -> int:

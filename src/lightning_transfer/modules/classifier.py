@@ -42,8 +42,8 @@ class Classifier(Network):
 
     Args:
         base: The network's name in torchvision.
-        weights: A torchvision weights name, a path, or None for random; see `ConvBase`. A checkpoint records
-            None here, since it holds the weights itself.
+        weights: A torchvision weights name, a path, "bundled", or None for random; see `ConvBase`. A checkpoint
+            records None here, since it holds the weights itself.
         until: The last stage of the base that is kept; all where it is not given.
         num_classes: K.
         image_size: H and W of the pictures, in pixels.

@@ -1,0 +1,197 @@
+"""One regime of a comparison, from a pretrained base to its result on the test pictures.
+
+Shapes: K classes, N samples.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_auroc
+
+from lightning_transfer.callbacks.history import History
+from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
+from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.features.datamodule import FeatureDataModule
+from lightning_transfer.features.extract import extract_features
+from lightning_transfer.modules.classifier import Classifier
+from lightning_transfer.modules.feature_classifier import FeatureClassifier
+from lightning_transfer.modules.fine_tuning import FineTuningClassifier
+from lightning_transfer.modules.frozen_base import FrozenBaseClassifier
+from lightning_transfer.precision import default_precision
+from lightning_transfer.reports.comparison import Outcome
+
+Regime = Literal["feature_extraction", "frozen_base", "fine_tuning"]
+REGIMES: tuple[Regime, ...] = get_args(Regime)
+MODULES: dict[Regime, type[Classifier]] = {
+    "feature_extraction": FeatureClassifier,
+    "frozen_base": FrozenBaseClassifier,
+    "fine_tuning": FineTuningClassifier,
+}
+# What differs in how they train; the base's rates are lower, and rise slowly where a stage has just thawed.
+ARGUMENTS: dict[Regime, dict[str, Any]] = {
+    "feature_extraction": {"lr": 1e-3},
+    "frozen_base": {"lr": 1e-3},
+    "fine_tuning": {"lr": 5e-4, "lr_decay": 0.85, "scheduler": "one_cycle", "warmup_steps": 60},
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One regime with one seed.
+
+    Attributes:
+        regime: Which.
+        images: The pictures, prepared; their seed is the run's.
+        base: The network's name in torchvision.
+        weights: See `ConvBase`.
+        epochs: How many.
+        root: The comparison's folder.
+    """
+
+    regime: Regime
+    images: ImageFolderDataModule
+    base: str
+    weights: str | None
+    epochs: int
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoints and results lie."""
+        return self.root / self.regime / f"seed_{self.images.seed}"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation accuracy."""
+        return self.folder / "best.ckpt"
+
+    def outcome(self) -> Outcome:
+        """What it reached; trains first where that has not been done, or goes on where it was stopped."""
+        if not (self.folder / "outcome.json").is_file():
+            self._execute()
+        fields = json.loads((self.folder / "outcome.json").read_text())
+        fields.pop("history")
+        labels, probabilities = self.predictions()
+        return Outcome(right=probabilities.argmax(axis=1) == labels, **fields)
+
+    def history(self) -> list[dict[str, float]]:
+        """The scores of each epoch."""
+        return cast(list[dict[str, float]], json.loads((self.folder / "outcome.json").read_text())["history"])
+
+    def predictions(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """(N,) labels and (N, K) probabilities of the test pictures, in order."""
+        with np.load(self.folder / "predictions.npz") as arrays:
+            return arrays["labels"], arrays["probabilities"]
+
+    def _execute(self) -> None:
+        _forget_peak_memory()
+        torch.manual_seed(self.images.seed)
+        model, history = self._model(), History()
+        trainer = self._trainer(model, history)
+        seconds: dict[str, float] = {}
+        data: LightningDataModule = self.images
+        if self.regime == "feature_extraction":
+            start = time.perf_counter()
+            store = extract_features(trainer, model.base, self.images, self.root / "features")
+            data = FeatureDataModule(store, self.images.batch_size, self.images.seed)
+            seconds["extract"] = time.perf_counter() - start
+        last = self.folder / "last.ckpt"
+        trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        seconds["train"] = history.seconds
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        start = time.perf_counter()
+        model = MODULES[self.regime].load_from_checkpoint(self.best, weights_only=True)
+        probabilities = torch.cat(cast(list[Tensor], trainer.predict(model, data)))
+        seconds["test"] = time.perf_counter() - start
+        labels = torch.tensor(self.images.dataset("test").samples.labels)
+        np.savez(self.folder / "predictions.npz", labels=labels, probabilities=probabilities)
+        outcome = {
+            "accuracy": float((probabilities.argmax(dim=1) == labels).float().mean()),
+            "auroc": float(multiclass_auroc(probabilities, labels, probabilities.shape[1])),
+            "trainable_parameters": trainable,
+            "pictures_per_second": len(self.images.dataset("train")) * self.epochs / history.seconds,
+            "seconds": seconds,
+            "peak_memory": _peak_memory(),
+            "history": history.epochs,
+        }
+        beside = self.folder / "outcome.json.part"
+        beside.write_text(json.dumps(outcome, indent=2))
+        beside.rename(self.folder / "outcome.json")  # last: a run is done when this is there
+
+    def _model(self) -> Classifier:
+        start_from = None
+        if self.regime == "fine_tuning":
+            start_from = str(Run("frozen_base", self.images, self.base, self.weights, 0, self.root).best)
+        return MODULES[self.regime](
+            base=self.base,
+            weights=self.weights,
+            num_classes=self.images.num_classes,
+            image_size=self.images.image_size,
+            pool="avg",
+            seed=self.images.seed,
+            start_from=start_from,
+            **ARGUMENTS[self.regime],
+        )
+
+    def _trainer(self, model: Classifier, history: History) -> Trainer:
+        saving = [
+            ModelCheckpoint(
+                self.folder, "best", monitor="validation/accuracy", mode="max", enable_version_counter=False
+            ),
+            ModelCheckpoint(self.folder, "last", enable_version_counter=False),
+        ]
+        callbacks: list[Callback] = [history, RichProgressBar(leave=False), *saving]
+        if self.regime == "fine_tuning":
+            callbacks.append(StagedUnfreeze(in_thirds(model.base.stage_names, self.epochs)))
+        version = f"{self.regime}_seed_{self.images.seed}"
+        return Trainer(
+            max_epochs=self.epochs,
+            precision=default_precision(),
+            logger=TensorBoardLogger(self.root, "logs", version, default_hp_metric=False),
+            callbacks=callbacks,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+
+
+def in_thirds(stage_names: tuple[str, ...], epochs: int) -> dict[int, list[str]]:
+    """A schedule for a head that is trained already: the last third of the base from the start, then the others.
+
+    >>> in_thirds(("block1", "block2", "block3", "block4", "block5"), epochs=10)
+    {0: ['head', 'block5', 'block4'], 1: ['block3', 'block2'], 2: ['block1']}
+    """
+    order = stage_names[::-1]
+    size = -(-len(order) // 3)
+    schedule: dict[int, list[str]] = {0: ["head"]}
+    for third in range(3):
+        schedule.setdefault(third * epochs // 10, []).extend(order[third * size : (third + 1) * size])
+    return {epoch: names for epoch, names in schedule.items() if names}
+
+
+def _forget_peak_memory() -> None:
+    switch = Path("/proc/self/clear_refs")
+    if switch.exists():
+        switch.write_text("5")  # see proc(5): the peak begins anew
+
+
+def _peak_memory() -> int:
+    """Of this process, in bytes; since the peak was forgotten on Linux, since the process began elsewhere."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

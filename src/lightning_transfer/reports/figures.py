@@ -1,0 +1,76 @@
+"""Numbers in, matplotlib figures out.
+
+Shapes: K classes, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+
+History = Sequence[Mapping[str, float]]  # a dict of scores an epoch
+# Okabe and Ito's palette, whose colours also the colour-blind tell apart.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+
+
+def curves(histories: Mapping[str, History]) -> Figure:
+    """Accuracy and loss by epoch: the figures of Chollet's book, for any number of runs.
+
+    Args:
+        histories: By the run's name; epochs with "train/accuracy", "validation/accuracy", "train/loss", ….
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, score in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for (name, history), colour in zip(histories.items(), COLOURS * len(histories), strict=False):
+            epochs = range(1, len(history) + 1)
+            for split, style in (("train", ":"), ("validation", "-")):
+                values = [epoch.get(f"{split}/{score}", np.nan) for epoch in history]
+                axes.plot(epochs, values, style, marker=".", color=colour, label=f"{name}, {split}")
+        axes.set(xlabel="epoch", title=score)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if score == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+            axes.legend(fontsize="small")
+    return figure
+
+
+def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], class_names: Sequence[str]) -> Figure:
+    """How often each class is taken for which, a panel a run.
+
+    Args:
+        matrices: By the run's name; (K, K) counts, truth down, prediction across.
+        class_names: K names.
+    """
+    classes = len(class_names)
+    side = max(2.8, 0.5 * classes + 1.6)
+    figure = Figure(figsize=(side * len(matrices), side), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, len(matrices)))
+    for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
+        shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for truth in range(classes):
+            for prediction in range(classes):
+                dark = shares[truth, prediction] > 0.5
+                text = f"{matrix[truth, prediction]:,}"
+                axes.text(prediction, truth, text, ha="center", va="center", color="white" if dark else "black")
+        axes.set_xticks(range(classes), class_names, rotation=0 if classes < 4 else 90)
+        axes.set_yticks(range(classes), class_names, rotation=90 if classes < 4 else 0, va="center")
+        axes.set(title=name, xlabel="prediction", ylabel="truth")
+    return figure
+
+
+def confusion(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(K, K) counts, truth down, prediction across.
+
+    >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
+    array([[1, 1],
+           [0, 1]])
+    """
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, predictions), 1)
+    return counts

@@ -1,0 +1,36 @@
+"""Figures hold the numbers they were given."""
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from lightning_transfer.reports.figures import confusion, confusion_matrices, curves
+
+
+def test_curves_are_the_history(tmp_path):
+    history = [
+        {f"{split}/{score}": 0.1 * epoch for split in ("train", "validation") for score in ("accuracy", "loss")}
+        for epoch in range(3)
+    ]
+    figure = curves({"one": history, "two": history[:2]})
+    accuracy, loss = figure.axes
+    assert [line.get_label() for line in accuracy.lines] == [
+        f"{name}, {split}" for name in ("one", "two") for split in ("train", "validation")
+    ]
+    for axes in (accuracy, loss):
+        np.testing.assert_allclose(axes.lines[0].get_xydata(), [[1, 0.0], [2, 0.1], [3, 0.2]])
+    figure.savefig(tmp_path / "curves.png")
+
+
+def test_an_epoch_without_a_score_is_a_gap():
+    (line, _), _ = (axes.lines for axes in curves({"one": [{}, {"train/accuracy": 0.5}]}).axes)
+    np.testing.assert_array_equal(line.get_ydata(), [np.nan, 0.5])
+
+
+def test_the_matrix_is_scikit_learns(tmp_path):
+    generator = np.random.default_rng(0)
+    labels, predictions = generator.integers(0, 3, (2, 100))
+    matrix = confusion(labels, predictions, 3)
+    np.testing.assert_array_equal(matrix, confusion_matrix(labels, predictions))
+    figure = confusion_matrices({"one": matrix, "two": matrix}, ("a", "b", "c"))
+    assert [text.get_text() for text in figure.axes[0].texts] == [f"{count:,}" for count in matrix.flat]
+    figure.savefig(tmp_path / "confusion.png")
