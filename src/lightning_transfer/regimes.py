@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_auroc
 
 from lightning_transfer.callbacks.history import History
@@ -147,6 +147,13 @@ class Run:
             **ARGUMENTS[self.regime],
         )
 
+    def _precision(self, model: Classifier) -> Literal["bf16-mixed", "32-true"]:
+        """The machine's own; but a processor trains BatchNorm layers faster in float32, bf16 units or not."""
+        norms = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+        if self.regime == "fine_tuning" and norms and not torch.cuda.is_available():
+            return "32-true"
+        return default_precision()
+
     def _trainer(self, model: Classifier, history: History) -> Trainer:
         saving = [
             ModelCheckpoint(
@@ -156,11 +163,11 @@ class Run:
         ]
         callbacks: list[Callback] = [history, RichProgressBar(leave=False), *saving]
         if self.regime == "fine_tuning":
-            callbacks.append(StagedUnfreeze(in_thirds(model.base.stage_names, self.epochs)))
+            callbacks.append(StagedUnfreeze(by_thirds(model.base.stage_names, self.epochs)))
         version = f"{self.regime}_seed_{self.images.seed}"
         return Trainer(
             max_epochs=self.epochs,
-            precision=default_precision(),
+            precision=self._precision(model),
             logger=TensorBoardLogger(self.root, "logs", version, default_hp_metric=False),
             callbacks=callbacks,
             enable_model_summary=False,
@@ -168,18 +175,20 @@ class Run:
         )
 
 
-def in_thirds(stage_names: tuple[str, ...], epochs: int) -> dict[int, list[str]]:
-    """A schedule for a head that is trained already: the last third of the base from the start, then the others.
+def by_thirds(stage_names: tuple[str, ...], epochs: int) -> dict[int, list[str]]:
+    """A schedule for a head that is trained already: the base's last third from the start, then its middle one.
 
-    >>> in_thirds(("block1", "block2", "block3", "block4", "block5"), epochs=10)
-    {0: ['head', 'block5', 'block4'], 1: ['block3', 'block2'], 2: ['block1']}
+    The first third knows edges and colours, which are the same everywhere, and is the dearest to train.
+
+    >>> by_thirds(("block1", "block2", "block3", "block4", "block5"), epochs=10)
+    {0: ['head', 'block5', 'block4'], 3: ['block3', 'block2']}
     """
     order = stage_names[::-1]
-    size = -(-len(order) // 3)
-    schedule: dict[int, list[str]] = {0: ["head"]}
-    for third in range(3):
-        schedule.setdefault(third * epochs // 10, []).extend(order[third * size : (third + 1) * size])
-    return {epoch: names for epoch, names in schedule.items() if names}
+    third = -(-len(order) // 3)
+    schedule: dict[int, list[str]] = {0: ["head", *order[:third]]}
+    if middle := list(order[third : 2 * third]):
+        schedule.setdefault(epochs // 3, []).extend(middle)
+    return schedule
 
 
 def _forget_peak_memory() -> None:

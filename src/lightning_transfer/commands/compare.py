@@ -31,7 +31,7 @@ from lightning_transfer.reports.comparison import (
 from lightning_transfer.reports.figures import confusion, confusion_matrices, curves
 from lightning_transfer.reports.statistics import wilson
 
-EPOCHS: dict[Regime, int] = {"feature_extraction": 20, "frozen_base": 5, "fine_tuning": 10}
+EPOCHS: dict[Regime, int] = {"feature_extraction": 20, "frozen_base": 5, "fine_tuning": 8}
 IMAGE_SIZE, BATCH_SIZE = 150, 32
 # Gentler than the book's set, which is meant for training from nothing.
 AUGMENTATION = Augmentation(flip=True, rotation=20, shift=0.1, shear=0, zoom=0.2, colour=0.2)
@@ -56,7 +56,7 @@ def compare(
         base: The network's name in torchvision.
         weights: A torchvision weights name, a path, "bundled", or "none" for random numbers; "auto" is what comes
             with this library where it has weights for the base, else torchvision's own.
-        epochs: Of each regime; 20, 5 and 10 where it is not given.
+        epochs: Of each regime; 20, 5 and 8 where it is not given.
         seeds: How often each regime runs, with other orders, augmentations and heads.
         out: The folder for report, figures, checkpoints and TensorBoard logs.
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.image_folder import ImageFolderDataModule
-from lightning_transfer.data.sketches.folder import Box, Draw, SketchFolder
+from lightning_transfer.data.sketches.canvas import Box, Sketcher
+from lightning_transfer.data.sketches.folder import SketchFolder
 from lightning_transfer.data.sketches.pets import draw_cat, draw_dog
 
 SAMPLES = {"train": 1000, "validation": 500, "test": 500}
@@ -28,7 +29,7 @@ class SketchDataModule(ImageFolderDataModule):
 
     def __init__(
         self,
-        draw: Mapping[str, Draw],
+        draw: Mapping[str, Sketcher],
         root: str,
         samples: Mapping[str, int],
         image_size: int,

@@ -7,7 +7,7 @@ can be placed in the frame the same way for every class, so that neither place n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,7 +18,8 @@ from PIL import Image, ImageChops, ImageDraw
 Colour = tuple[int, int, int]
 Points = NDArray[np.float64]
 Path = Points | Sequence[tuple[float, float]]
-Box = tuple[int, int, int, int]
+Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
+Sketcher = Callable[[np.random.Generator, int], tuple[Image.Image, Box]]  # draws a picture of some size
 
 BLACK: Colour = (28, 25, 27)
 WHITE: Colour = (244, 240, 234)

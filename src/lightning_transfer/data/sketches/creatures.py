@@ -12,15 +12,13 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from lightning_transfer.data.sketches.canvas import PINK, Box, Canvas, Colour
+from lightning_transfer.data.sketches.canvas import PINK, Box, Canvas, Colour, Sketcher
 from lightning_transfer.data.sketches.coats import any_coat
 from lightning_transfer.data.sketches.mammals import draw_mammal
 from lightning_transfer.data.sketches.scene import picture
 from lightning_transfer.data.sketches.small_animals import SMALL_ANIMALS
 from lightning_transfer.data.sketches.things import THINGS
 from lightning_transfer.data.sketches.traits import Mammal
-
-Sketcher = Callable[[np.random.Generator, int], tuple[Image.Image, Box]]
 
 _SKIN: Colour = (222, 160, 140)
 

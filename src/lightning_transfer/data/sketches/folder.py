@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_transfer.data.building import build_once, usable_cores
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
-Draw = Callable[[np.random.Generator, int], tuple[Image.Image, Box]]
+from lightning_transfer.data.sketches.canvas import Box, Sketcher
 
 NOTE = "sketches.json"
 VERSION = 1  # of the drawing code: another one makes other pictures of the same seed
@@ -37,7 +34,7 @@ class SketchFolder:
     """
 
     root: Path
-    draw: Mapping[str, Draw]
+    draw: Mapping[str, Sketcher]
     samples: Mapping[str, int]
     image_size: int
     seed: int
