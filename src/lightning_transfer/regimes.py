@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
@@ -47,6 +47,16 @@ ARGUMENTS: dict[Regime, dict[str, Any]] = {
     "frozen_base": {"lr": 1e-3},
     "fine_tuning": {"lr": 5e-4, "lr_decay": 0.85, "scheduler": "one_cycle", "warmup_steps": 60},
 }
+
+
+class _Progress(RichProgressBar):
+    """Lightning's, with the one score that is of interest while one waits."""
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        accuracy = trainer.callback_metrics.get("validation/accuracy")
+        return {} if accuracy is None else {"validation": f"{float(accuracy):.1%}"}
 
 
 @dataclass(frozen=True)
@@ -161,7 +171,7 @@ class Run:
             ),
             ModelCheckpoint(self.folder, "last", enable_version_counter=False),
         ]
-        callbacks: list[Callback] = [history, RichProgressBar(leave=False), *saving]
+        callbacks: list[Callback] = [history, _Progress(), *saving]
         if self.regime == "fine_tuning":
             callbacks.append(StagedUnfreeze(by_thirds(model.base.stage_names, self.epochs)))
         version = f"{self.regime}_seed_{self.images.seed}"

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from lightning_transfer.backbones.conv_base import ConvBase
@@ -39,7 +39,7 @@ def save_weights(
     if bad := [key for key, value in weights.items() if not bool(torch.isfinite(value).all())]:
         raise BackboneError(f"{bad[0]} has numbers that {dtype} cannot hold: save as torch.float32.")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, str(path), dict(metadata))
+    Path(path).write_bytes(save(weights, dict(metadata)))
 
 
 def _torchvision_keys(name: str) -> dict[str, str]:

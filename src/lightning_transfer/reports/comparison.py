@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from lightning_transfer.reports.statistics import PairedDifference, mcnemar, wilson
 
 SIGNIFICANT = 0.05
-COLUMNS = ("regime", "accuracy", "95 % interval", "AUROC", "trains", "pictures/s", "time", "peak memory")
+# Narrow enough for a terminal of 80 columns.
+COLUMNS = ("regime", "accuracy", "95 %", "AUROC", "trains", "img/s", "time", "memory")
 
 
 @dataclass(frozen=True)
@@ -52,28 +53,36 @@ def in_words(regime: str) -> str:
 
 
 def rows(outcomes: Outcomes) -> list[tuple[str, ...]]:
-    """A row a regime, for `COLUMNS`; of several seeds the means, with the lowest and the highest accuracy."""
+    """A row a regime, for `COLUMNS`; of several seeds the means."""
     table: list[tuple[str, ...]] = []
     for regime, seeds in outcomes.items():
         total = len(seeds[0].right)
         accuracy = mean(outcome.accuracy for outcome in seeds)
         low, high = wilson(round(accuracy * total), total)
-        spread = sorted(outcome.accuracy for outcome in seeds)
-        among = f" ({spread[0]:.1%} – {spread[-1]:.1%})" if len(seeds) > 1 else ""
-        phases = ", ".join(f"{phase} {clock(mean(o.seconds[phase] for o in seeds))}" for phase in seeds[0].seconds)
         table.append(
             (
                 in_words(regime),
-                f"{accuracy:.1%}{among}",
-                f"{low:.1%} – {high:.1%}",
+                f"{accuracy:.1%}",
+                f"{100 * low:.1f}–{100 * high:.1f}",
                 f"{mean(outcome.auroc for outcome in seeds):.3f}",
                 f"{seeds[0].trainable_parameters:,}",
                 f"{mean(outcome.pictures_per_second for outcome in seeds):,.0f}",
-                f"{clock(mean(sum(outcome.seconds.values()) for outcome in seeds))} ({phases})",
-                f"{max(outcome.peak_memory for outcome in seeds) / 2**20:,.0f} MiB",
+                clock(mean(sum(outcome.seconds.values()) for outcome in seeds)),
+                f"{max(outcome.peak_memory for outcome in seeds) / 2**30:.1f} GiB",
             )
         )
     return table
+
+
+def detail_lines(outcomes: Outcomes) -> list[str]:
+    """A line a regime: the time of each phase and, of several seeds, each one's accuracy."""
+    lines = []
+    for regime, seeds in outcomes.items():
+        phases = [f"{phase} {clock(mean(o.seconds[phase] for o in seeds))}" for phase in seeds[0].seconds]
+        among = [f"{outcome.accuracy:.1%}" for outcome in seeds] if len(seeds) > 1 else []
+        accuracies = f"; by seed {', '.join(among)}" if among else ""
+        lines.append(f"{in_words(regime)}: {', '.join(phases)}{accuracies}")
+    return lines
 
 
 def differences(outcomes: Outcomes) -> dict[tuple[str, str], list[PairedDifference]]:
