@@ -11,7 +11,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import draw_folder, draw_picture
-from lightning_transfer import precision
+from lightning_transfer import ConvBase, precision
 from runs import differing, saved
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,9 @@ def test_there_is_a_config_for_each_regime_and_a_few_overlays():
     assert [path.relative_to(ROOT / "configs").as_posix() for path in CONFIGS] == [
         "feature_extraction.yaml",
         "fine_tuning.yaml",
+        "fine_tuning_squeezenet.yaml",
         "frozen_base.yaml",
+        "pretrain_sketches.yaml",
         "trainer/ddp.yaml",
         "trainer/gpu.yaml",
         "trainer/lr_finder.yaml",
@@ -142,6 +144,25 @@ def test_another_schedule_on_resume_is_one_paragraph(command, small, capsys):
     assert "schedule={0: ['head'], 5: ['block5'], 10: ['block4']}" in error
     assert "this run has schedule={0: ['head'], 1: ['block5']}" in error
     assert "Traceback" not in error
+
+
+def test_all_of_a_small_network_thaws(command, small, capsys):
+    config = ["--config", ROOT / "configs" / "fine_tuning_squeezenet.yaml"]
+    assert command("fit", *config, *small(), *FAST, "--trainer.max_epochs=5") == 0
+    said = capsys.readouterr().out
+    assert "epoch 4: head, fire9, fire8, fire7, fire6," in said
+    logged = scalars(Path("logs/fine_tuning_squeezenet/version_0"))
+    assert logged["stages/trained"] == [1, 1, 5, 5, 10]
+    best = "--ckpt_path=checkpoints/fine_tuning_squeezenet/best.ckpt"
+    assert command("test", *config, *small(weights="nowhere.pth"), *FAST[1:], best) == 0
+
+
+def test_the_bundled_base_can_be_trained_again(command):
+    config = ["--config", ROOT / "configs" / "pretrain_sketches.yaml"]
+    few = ["--data.samples={train: 2, validation: 1, test: 1}", "--data.image_size=64", "--data.num_workers=0"]
+    assert command("fit", *config, *few, *FAST) == 0
+    base = ConvBase("mobilenet_v3_small", "checkpoints/pretrain_sketches/mobilenet_v3_small.safetensors")
+    assert all(bool(torch.isfinite(value).all()) for value in base.state_dict().values())
 
 
 @pytest.mark.slow

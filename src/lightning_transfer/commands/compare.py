@@ -163,8 +163,8 @@ def _write(root: Path, runs: Mapping[Regime, Sequence[Run]], outcomes: Outcomes,
         f"**{advice(outcomes)}**",
         "",
         "Fine-tuning starts from the frozen base's run; its time does not include that. Accuracies have Wilson's "
-        "95 % intervals; p-values are those of McNemar's exact test; img/s counts training pictures; memory is the "
-        "main process's peak.",
+        "95 % intervals; p-values are those of McNemar's exact test; img/s counts training pictures; memory is "
+        "the main process's peak.",
         "",
         "![Accuracy and loss by epoch](curves.png)",
         "",
