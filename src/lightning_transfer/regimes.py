@@ -89,9 +89,14 @@ class Run:
         """The checkpoint with the best validation accuracy."""
         return self.folder / "best.ckpt"
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it has run to its end before."""
+        return (self.folder / "outcome.json").is_file()
+
     def outcome(self) -> Outcome:
         """What it reached; trains first where that has not been done, or goes on where it was stopped."""
-        if not (self.folder / "outcome.json").is_file():
+        if not self.is_done:
             self._execute()
         fields = json.loads((self.folder / "outcome.json").read_text())
         fields.pop("history")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,6 +195,7 @@ def test_the_command_line_prints_table_and_advice(command, compared, folder, cap
         assert regime in said
     assert command("compare", "--data", "nowhere", "--out=elsewhere") == 1
     assert "nowhere does not exist" in capsys.readouterr().err
+    assert not Path("elsewhere").exists(), "a mistyped name is no comparison"
 
 
 @pytest.mark.parametrize(

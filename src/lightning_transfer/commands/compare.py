@@ -18,7 +18,7 @@ from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.data.sketch_pets import SketchPetsDataModule
-from lightning_transfer.errors import DataError
+from lightning_transfer.errors import DataError, TransferError
 from lightning_transfer.regimes import REGIMES, Regime, Run
 from lightning_transfer.reports.comparison import (
     COLUMNS,
@@ -72,18 +72,20 @@ def compare(
     if weights == "auto":
         weights = "bundled" if base in BUNDLED else "DEFAULT"
     root = Path(out)
-    _claim(root, {"data": data, "base": base, "weights": weights, "epochs": epochs})
     runs: dict[Regime, list[Run]] = {regime: [] for regime in REGIMES}
     outcomes: dict[str, list[Any]] = {regime: [] for regime in REGIMES}
     console = Console()
-    with _without_chatter():
+    arguments = {"data": data, "base": base, "weights": weights, "epochs": epochs}
+    with _claimed(root, arguments), _without_chatter():
         for seed in range(seeds):
             images = _pictures(data, seed)
             for number, regime in enumerate(REGIMES, start=1):
                 length = epochs or EPOCHS[regime]
                 run = Run(regime, images, base, None if weights == "none" else weights, length, root)
                 again = f", seed {seed}" if seeds > 1 else ""
-                console.print(f"[bold]{number}/{len(REGIMES)} {in_words(regime)}[/bold], {length:,} epochs{again}")
+                before = ", done before" if run.is_done else ""
+                name = f"[bold]{number}/{len(REGIMES)} {in_words(regime)}[/bold]"
+                console.print(f"{name}, {length:,} epochs{again}{before}")
                 outcome = run.outcome()
                 console.print(f"    test accuracy {outcome.accuracy:.1%}")
                 runs[regime].append(run)
@@ -116,17 +118,24 @@ def _pictures(data: str, seed: int) -> ImageFolderDataModule:
     return images
 
 
-def _claim(root: Path, arguments: Mapping[str, Any]) -> None:
-    """Notes what a folder is for, so that another comparison does not go on in it."""
+@contextmanager
+def _claimed(root: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Notes what a folder is for, so that another comparison does not go on in it; not where nothing was begun."""
     note = root / "arguments.json"
-    if not note.is_file():
-        root.mkdir(parents=True, exist_ok=True)
-        note.write_text(json.dumps(arguments))
-        return
-    noted = json.loads(note.read_text())
-    other = [f"{name}={noted[name]} and not {new}" for name, new in arguments.items() if noted[name] != new]
-    if other:
-        raise DataError(f"{root} holds a comparison with {', '.join(other)}: pass another out, or remove it.")
+    if note.is_file():
+        noted = json.loads(note.read_text())
+        other = [f"{name}={noted[name]} and not {new}" for name, new in arguments.items() if noted[name] != new]
+        if other:
+            raise DataError(f"{root} holds a comparison with {', '.join(other)}: pass another out, or remove it.")
+    root.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(arguments))
+    try:
+        yield
+    except TransferError:
+        if list(root.iterdir()) == [note]:
+            note.unlink()
+            root.rmdir()
+        raise
 
 
 @contextmanager
