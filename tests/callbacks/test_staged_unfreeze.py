@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, FSDPStr
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from lightning_transfer import FreezeAudit, StagedUnfreeze
+from lightning_transfer import AdaptiveUnfreeze, FreezeAudit, StagedUnfreeze
 from lightning_transfer.callbacks import staged_unfreeze
 from lightning_transfer.errors import ScheduleError
 from runs import MOBILENET, Halt, Stranger, Watch, differing, fine_tuning, noise, pictures_of
@@ -349,6 +349,18 @@ def test_a_changed_schedule_on_resume_shows_both(quiet_trainer, tmp_path):
     trainer = quiet_trainer(max_epochs=2, callbacks=[StagedUnfreeze({0: ["top"], 1: ["neck"]})])
     with pytest.raises(ScheduleError, match=r"made with .*2: \['neck'\].*; this run has .*1: \['neck'\]"):
         trainer.fit(Stranger(), noise(), ckpt_path=tmp_path / "one.ckpt", weights_only=True)
+
+
+# Lightning's own word where a checkpoint knows callbacks that are not there; it is not an error.
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+@pytest.mark.parametrize("other", [StagedUnfreeze({0: ["top"]}), AdaptiveUnfreeze(["top", "body"], "loss")])
+def test_to_validate_or_predict_no_schedule_has_to_fit(quiet_trainer, tmp_path, other):
+    trainer = quiet_trainer(max_epochs=1, callbacks=[StagedUnfreeze({0: ["top"], 2: ["neck"]})])
+    trainer.fit(Stranger(), noise())
+    trainer.save_checkpoint(tmp_path / "one.ckpt")
+    trainer = quiet_trainer(callbacks=[other])
+    path = tmp_path / "one.ckpt"
+    trainer.validate(Stranger(), noise(), ckpt_path=path, weights_only=True, verbose=False)
 
 
 def test_validation_and_test_leave_everything_as_it_is(quiet_trainer):

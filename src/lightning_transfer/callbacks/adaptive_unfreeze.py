@@ -135,6 +135,8 @@ class AdaptiveUnfreeze(StagedUnfreeze):
             ScheduleError: It shows both.
         """
         super().load_state_dict(state_dict)
+        if not self._fits:
+            return
         decided = state_dict["decided"]
         self.starts = dict(decided["starts"])
         self._best, self._best_epoch = decided["best"], decided["best_epoch"]

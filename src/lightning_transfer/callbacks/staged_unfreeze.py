@@ -50,6 +50,7 @@ class StagedUnfreeze(Callback):
         self.steps = tuple(tuple(names) for _, names in ordered)
         self.starts = {name: epoch for epoch, names in ordered for name in names}
         self._told: tuple[str, ...] = ()
+        self._fits = False
         if twice := [name for name in self.starts if self.planned.count(name) > 1]:
             raise ScheduleError(f"schedule={schedule} thaws {', '.join(twice)} more than once.")
         if not ordered or ordered[0][0] != 0 or not ordered[0][1]:
@@ -77,7 +78,8 @@ class StagedUnfreeze(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks everything that can be checked, and freezes before DDP looks."""
-        if stage != "fit":
+        self._fits = stage == "fit"
+        if not self._fits:
             return
         _refuse(trainer)
         self._check(stages_of(pl_module))
@@ -121,11 +123,13 @@ class StagedUnfreeze(Callback):
         return self.settings
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuses to go on with another schedule.
+        """Refuses to go on with another schedule; to test or predict, none is needed.
 
         Raises:
             ScheduleError: It shows both.
         """
+        if not self._fits:
+            return
         recorded = {name: state_dict.get(name) for name in self.settings}
         if recorded != self.settings:
             raise ScheduleError(

@@ -33,12 +33,12 @@ def stage_table(rows: Sequence[StageRow], title: str) -> str:
     >>> rows = [StageRow("block5", 7_079_424, 7_079_424, 5e-5), StageRow("head", 2_097_922, 2_097_922, 1e-4)]
     >>> print(stage_table(rows, "epoch 5"))
     epoch 5
-      stage    parameters   trainable   learning rate
-     ─────────────────────────────────────────────────
-      block5    7,079,424   7,079,424         5.0e-05
-      head      2,097,922   2,097,922         1.0e-04
-     ─────────────────────────────────────────────────
-      total     9,177,346   9,177,346
+     stage    parameters   trainable   learning rate
+    ─────────────────────────────────────────────────
+     block5    7,079,424   7,079,424         5.0e-05
+     head      2,097,922   2,097,922         1.0e-04
+    <BLANKLINE>
+     total     9,177,346   9,177,346
     """
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE, show_edge=False)
     table.add_column("stage")
