@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from lightning_transfer.callbacks.present import callbacks_of
+from lightning_transfer.callbacks.rates import rates_of
 from lightning_transfer.errors import AuditError
 
 
@@ -190,8 +191,7 @@ def _nearest_parameters(module: nn.Module, name: str) -> set[str]:
 
 def _too_small_to_move(trainer: Trainer, module: LightningModule) -> list[str]:
     """Names of parameters whose next step is lost in rounding, for optimizers that scale gradients and others."""
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    rates = {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}
+    rates = rates_of(trainer)
     names = []
     for name, parameter in module.named_parameters():
         rate = rates.get(id(parameter), 0.0)

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from lightning_transfer.backbones.freezing import Stages, freeze, trains, unfreeze
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.present import callbacks_of, present
+from lightning_transfer.callbacks.rates import rates_of
 from lightning_transfer.errors import ScheduleError
 from lightning_transfer.reports.stage_table import StageRow, stage_table
 
@@ -218,9 +219,7 @@ def _refuse(trainer: Trainer) -> None:
 
 
 def _check_optimizers(trainer: Trainer, stages: Stages) -> None:
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    # By identity: two fresh layers of the same shape are equal by value.
-    known = {id(parameter) for group in groups for parameter in group["params"]}
+    known = rates_of(trainer)
     missing = [n for n, module in stages.items() if any(id(p) not in known for p in module.parameters())]
     if missing:
         raise ScheduleError(
@@ -237,8 +236,7 @@ def _wrap_again(trainer: Trainer) -> None:
 
 
 def _rows(trainer: Trainer, stages: Stages) -> list[StageRow]:
-    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    rates = {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}
+    rates = rates_of(trainer)
     rows = []
     for name, module in stages.items():
         parameters = list(module.parameters())
