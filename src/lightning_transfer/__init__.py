@@ -20,6 +20,7 @@ from lightning_transfer.heads import Head
 from lightning_transfer.modules.feature_classifier import FeatureClassifier
 from lightning_transfer.modules.fine_tuning import FineTuningClassifier
 from lightning_transfer.modules.frozen_base import FrozenBaseClassifier
+from lightning_transfer.prediction import PictureClassifier, load_classifier
 
 __all__ = [
     "AdaptiveUnfreeze",
@@ -36,10 +37,12 @@ __all__ = [
     "Head",
     "History",
     "ImageFolderDataModule",
+    "PictureClassifier",
     "SaveBase",
     "SketchCreaturesDataModule",
     "SketchPetsDataModule",
     "StagedUnfreeze",
     "extract_features",
+    "load_classifier",
     "parameter_groups",
 ]

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from importlib import import_module
+from typing import Any
 
-import torch
-from jsonargparse import auto_cli
+import docstring_parser
+from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.text import Text
 
-from lightning_transfer.commands.compare import compare
-from lightning_transfer.commands.summary import summary
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import ModuleError, TransferError
 from lightning_transfer.features.datamodule import FeatureDataModule
@@ -29,7 +29,14 @@ from lightning_transfer.modules.feature_classifier import FeatureClassifier
 from lightning_transfer.precision import default_precision
 
 PROGRAM = "lightning-transfer"
-COMMANDS: dict[str, Callable[..., Any]] = {"compare": compare, "summary": summary}
+# Each is the function of that name in lightning_transfer.commands, with the arguments that need no flag; what it
+# needs is imported when it is called for.
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "classify": ("checkpoint", "pictures"),
+    "compare": (),
+    "predict": (),
+    "summary": (),
+}
 
 
 @dataclass
@@ -68,9 +75,10 @@ class TransferCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's commands and `extract`."""
-        extract = {"model", "datamodule", "root", "dtype"}
-        return {**LightningCLI.subcommands(), "extract": extract}
+        """Lightning's commands but `predict`, for which a checkpoint and a folder are enough; and `extract`."""
+        commands = {**LightningCLI.subcommands(), "extract": {"model", "datamodule", "root", "dtype"}}
+        del commands["predict"]
+        return commands
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds `--features.*`, and lets the model learn from the data what it must know of them."""
@@ -132,23 +140,6 @@ class TransferCLI(LightningCLI):
             )
         print(self.trainer.extract(model, datamodule, root, dtype))  # noqa: T201
 
-    def predict(self, model: LightningModule, datamodule: LightningDataModule, **options: Any) -> None:
-        """Predicts the test pictures, and prints a line for each: file, class, probability.
-
-        Args:
-            model: What predicts.
-            datamodule: The pictures.
-            options: `Trainer.predict`'s own.
-        """
-        if self.trainer.world_size > 1:
-            raise ModuleError("predict prints for one process only: pass --trainer.devices 1.")
-        batches = cast(list[torch.Tensor] | None, self.trainer.predict(model, datamodule=datamodule, **options))
-        if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule) or not batches:
-            return
-        names = model.class_names or datamodule.class_names
-        for path, row in zip(datamodule.dataset("test").samples.paths, torch.cat(batches), strict=False):
-            print(f"{path}  {names[int(row.argmax())]}  {row.max():.1%}")  # noqa: T201
-
     def before_fit(self) -> None:
         """Extracts the features, if the model trains on them."""
         self._serve_features()
@@ -184,9 +175,8 @@ def main() -> None:
     # Lightning 2.6 with torch from 2.13 on.
     warnings.filterwarnings("ignore", ".*LeafSpec")
     try:
-        command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
-        if command is not None:
-            auto_cli(command, args=sys.argv[2:], prog=f"{PROGRAM} {sys.argv[1]}")
+        if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+            _own_command(sys.argv[1], sys.argv[2:])
         else:
             _lightning_cli()
     except Exception as error:
@@ -197,8 +187,24 @@ def main() -> None:
         sys.exit(1)
 
 
+def _own_command(name: str, arguments: list[str]) -> None:
+    function: Callable[..., Any] = getattr(import_module(f"lightning_transfer.commands.{name}"), name)
+    documentation = docstring_parser.parse(function.__doc__ or "")
+    about = {argument.arg_name: argument.description for argument in documentation.params}
+    parser = ArgumentParser(prog=f"{PROGRAM} {name}", description=documentation.short_description)
+    plain: set[str | int] = set(COMMANDS[name])
+    for argument, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        if argument in plain:
+            several = "+" if parameter.annotation == list[str] else None
+            parser.add_argument(argument, type=str, nargs=several, help=about[argument])
+        elif parameter.default is False:
+            plain.add(argument)
+            parser.add_argument(f"--{argument}", action="store_true", help=about[argument])
+    parser.add_function_arguments(function, skip=plain, as_positional=False)
+    function(**parser.parse_args(arguments).as_dict())
+
+
 def _lightning_cli() -> None:
-    others = [f"{name} ({(command.__doc__ or '').splitlines()[0]})" for name, command in COMMANDS.items()]
     TransferCLI(
         trainer_class=TransferTrainer,
         trainer_defaults={"precision": default_precision()},
@@ -209,7 +215,7 @@ def _lightning_cli() -> None:
         parser_kwargs={
             "prog": PROGRAM,
             "description": "Transfer learning with a pretrained convolutional network.",
-            "epilog": f"Other commands: {', '.join(others)}",
+            "epilog": f"Other commands, with a --help of their own: {', '.join(COMMANDS)}.",
         },
     )
 

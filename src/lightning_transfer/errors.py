@@ -24,6 +24,10 @@ class StoreError(TransferError):
     """A feature store that is absent, incomplete, or cannot be made."""
 
 
+class OutputError(TransferError):
+    """A file that is not to be written over, or cannot be written."""
+
+
 class ModuleError(TransferError):
     """A module whose arguments do not fit the data or the checkpoint it is given."""
 

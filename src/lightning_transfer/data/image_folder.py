@@ -58,7 +58,12 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
 
     def picture(self, index: int) -> Image.Image:
         """One picture, of the wanted size."""
-        return resize_image(load_image(self.root / self.samples.paths[index]), self.image_size, self.resize)
+        try:
+            image = load_image(self.root / self.samples.paths[index])
+        except UnreadablePictureError as error:
+            hint = 'Or pass on_bad_image="skip" to go on without such files.'
+            raise UnreadablePictureError(f"{error} {hint}") from error.__cause__
+        return resize_image(image, self.image_size, self.resize)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return to_tensor(self.picture(index)), self.samples.labels[index]

@@ -108,6 +108,31 @@ def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), se
     return Scan(root, class_names, splits, tuple(left_out))
 
 
+def find_pictures(root: str | Path) -> tuple[str, ...]:
+    """The paths of all pictures below a folder, at any depth, with forward slashes; by folder and name.
+
+    What counts as a picture, and what is left out, is as for `scan_folder`.
+
+    Raises:
+        DataError: There is no such folder, or no picture in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"The folder {root} does not exist: wanted one with pictures in it.")
+    pictures = tuple(_below_folder(root, root))
+    if not pictures:
+        raise DataError(f"There are no pictures in {root} ({', '.join(sorted(SUFFIXES))}), nor in its folders.")
+    return pictures
+
+
+def _below_folder(folder: Path, root: Path) -> Iterator[str]:
+    for entry in _entries(folder, root, []):
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below_folder(Path(entry.path), root)
+        elif entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES:
+            yield _below(root, entry)
+
+
 def _entries(folder: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterator[os.DirEntry[str]]:
     """The entries of a folder by name, less the hidden ones and links that lead out of the root."""
     with os.scandir(folder) as entries:

@@ -49,8 +49,8 @@ def load_image(path: str | Path) -> Image.Image:
     # Pillow's decoders raise all of these for damaged files; SyntaxError is its word for a broken PNG.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise UnreadablePictureError(
-            f"{path} cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__}). "
-            'Replace or remove it, or pass on_bad_image="skip" to go on without such files.'
+            f"{path} cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__}): "
+            "replace or remove it."
         ) from error
 
 

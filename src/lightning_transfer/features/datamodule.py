@@ -64,6 +64,11 @@ class FeatureDataModule(LightningDataModule):
         """K."""
         return len(self.class_names)
 
+    @property
+    def resize(self) -> str:
+        """How the pictures were brought to their size, "squash" or "crop"."""
+        return str(self.store.manifest.recipe["resize"])
+
     def class_counts(self, split: str = "train") -> tuple[int, ...]:
         """How many samples of each class a split has, K numbers."""
         return tuple(np.bincount(self.store.labels(split), minlength=self.num_classes).tolist())

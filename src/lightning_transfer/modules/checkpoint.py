@@ -24,15 +24,22 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     Raises:
         ModuleError: There is no such file, or it cannot be read.
     """
+    if "://" in path:
+        raise ModuleError(
+            f"{path} is not a file of this machine, and checkpoints are read from nowhere else: download it from "
+            "where you trust, and pass the file."
+        )
     if not Path(path).is_file():
         raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModuleError(
             f"{path} cannot be read as a checkpoint ({reason}): wanted a file that fit saved."
         ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ModuleError(f"{path} is no checkpoint but something else: wanted a file that fit saved.")
     return checkpoint
 
 
@@ -59,14 +66,14 @@ def read_start(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return checkpoint
 
 
-def fill(module: nn.Module, checkpoint: Mapping[str, Any], part: str, path: str) -> None:
-    """Copies one part of a checkpoint's weights, "base" or "head", into a module.
+def fill(module: nn.Module, checkpoint: Mapping[str, Any], part: str, path: str, assign: bool = False) -> None:
+    """Copies one part of a checkpoint's weights, "base" or "head", into a module; or puts it there, to `assign`.
 
     Raises:
         ModuleError: The shapes differ.
     """
     try:
-        module.load_state_dict(_part(checkpoint, part))
+        module.load_state_dict(_part(checkpoint, part), assign=assign)
     except RuntimeError as error:
         raise ModuleError(f"The {part} in {path} does not fit: {error}") from error
 

@@ -25,6 +25,7 @@ class Network(LightningModule):
 
     Attributes:
         class_names: K names, from the data module; they travel in the checkpoint.
+        resize: How the data module brings pictures to their size, "squash" or "crop"; it travels, too.
         pretrained_weights: Where the base's weights came from.
 
     Raises:
@@ -49,6 +50,7 @@ class Network(LightningModule):
         self.num_classes = num_classes
         self.pretrained_weights = weights
         self.class_names: tuple[str, ...] | None = None
+        self.resize: str | None = None
         self.base = ConvBase(base, None if start_from else weights, until)
         self.head = Head(self.base.out_shape(image_size), num_classes, pool, hidden, dropout)
         made_with = {"base": base, "until": until, "num_classes": num_classes, "pool": pool, "hidden": hidden}
@@ -65,12 +67,14 @@ class Network(LightningModule):
         return logits
 
     def setup(self, stage: str) -> None:
-        """Takes the class names from the data module, and checks them against its own.
+        """Takes class names and resizing from the data module, and checks the names against its own.
 
         Raises:
             ModuleError: They do not fit.
         """
-        names = getattr(getattr(self.trainer, "datamodule", None), "class_names", None)
+        data = getattr(self.trainer, "datamodule", None)
+        self.resize = getattr(data, "resize", self.resize)
+        names = getattr(data, "class_names", None)
         if names is None:
             return
         names = tuple(names)
@@ -85,11 +89,12 @@ class Network(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Makes the checkpoint enough: class names inside, and no file to look for elsewhere."""
         checkpoint["class_names"] = self.class_names
+        checkpoint["resize"] = self.resize
         checkpoint["pretrained_weights"] = self.pretrained_weights
         checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **dict.fromkeys(ORIGINS)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes back the class names.
+        """Takes back what `on_save_checkpoint` has put in.
 
         Raises:
             ModuleError: The checkpoint is of something else, or of other classes than the data.
@@ -98,6 +103,7 @@ class Network(LightningModule):
             raise ModuleError("This checkpoint was not made by a lightning-transfer module.")
         self._agree(self.class_names, checkpoint["class_names"])
         self.class_names = checkpoint["class_names"]
+        self.resize = checkpoint["resize"]
         self.pretrained_weights = checkpoint["pretrained_weights"]
 
     def _start(self, head_from: str | None, start_from: str | None, made_with: Mapping[str, Any]) -> None:
