@@ -99,7 +99,10 @@ def saved(path: Path) -> dict[str, Any]:
     """What a checkpoint holds, without the places of other checkpoints and the counts of this process's work."""
     checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
     states = checkpoint["callbacks"]
-    checkpoint["callbacks"] = {name: states[name] for name in states if not name.startswith("ModelCheckpoint")}
+    checkpoint["callbacks"] = {
+        name: state for name, state in states.items() if not name.startswith("ModelCheckpoint")
+    }
+    checkpoint["callbacks"].get("History", {}).pop("seconds", None)  # a clock is never the same
     del checkpoint["loops"]
     return checkpoint
 

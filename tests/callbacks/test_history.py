@@ -3,7 +3,9 @@
 import csv
 
 import pytest
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers import CSVLogger
+from PIL import Image
 
 from lightning_transfer.callbacks.history import History
 from runs import EXISTING, every_epoch, fine_tuning, pictures_of
@@ -15,12 +17,13 @@ pytestmark = [
 
 
 @EXISTING
-def test_it_is_what_a_logger_sees_also_after_a_stop(quiet_trainer, pictures, tmp_path):
+@pytest.mark.parametrize("at_validation", [False, True])
+def test_it_is_what_a_logger_sees_also_after_a_stop(quiet_trainer, pictures, tmp_path, at_validation):
     def fit(epochs, folder, ckpt_path=None):
         history = History()
         trainer = quiet_trainer(
             max_epochs=epochs,
-            callbacks=[history, every_epoch(tmp_path / folder)],
+            callbacks=[history, every_epoch(tmp_path / folder, at_validation)],
             enable_checkpointing=True,
             logger=CSVLogger(tmp_path / folder, name=None),
             log_every_n_steps=1,
@@ -38,8 +41,7 @@ def test_it_is_what_a_logger_sees_also_after_a_stop(quiet_trainer, pictures, tmp
 
     fit(1, "stopped")
     resumed = fit(3, "resumed", tmp_path / "stopped" / "0.ckpt")
-    assert [epoch["validation/loss"] for epoch in resumed.epochs] == [e["validation/loss"] for e in whole.epochs]
-    assert [epoch["train/loss"] for epoch in resumed.epochs] == [epoch["train/loss"] for epoch in whole.epochs]
+    assert resumed.epochs == whole.epochs
 
 
 def test_a_second_fit_begins_anew(quiet_trainer, pictures):
@@ -47,3 +49,40 @@ def test_a_second_fit_begins_anew(quiet_trainer, pictures):
     for _ in range(2):
         quiet_trainer(max_epochs=2, callbacks=[history]).fit(fine_tuning(), pictures_of(pictures))
         assert len(history.epochs) == 2
+
+
+def table(path):
+    with path.open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_fit_leaves_table_and_curves_beside_its_checkpoints(quiet_trainer, pictures, tmp_path, own):
+    callbacks = [every_epoch(tmp_path), *([History()] if own else [])]
+    trainer = quiet_trainer(max_epochs=3, callbacks=callbacks, enable_checkpointing=True)
+    trainer.fit(fine_tuning(), pictures_of(pictures))
+    (history,) = (callback for callback in trainer.callbacks if isinstance(callback, History))
+    assert {path.name for path in tmp_path.iterdir() if path.suffix != ".ckpt"} == {"metrics.csv", "curves.png"}
+    rows = table(tmp_path / "metrics.csv")
+    assert [row.pop("epoch") for row in rows] == [0, 1, 2]
+    assert rows == history.epochs
+    with Image.open(tmp_path / "curves.png") as figure:
+        assert figure.size == (1200, 480)
+        assert len(figure.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_the_table_is_there_while_the_run_goes_on_and_after_it_fails(quiet_trainer, pictures, tmp_path):
+    class Fail(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch == 2:
+                seen.append(len(table(tmp_path / "metrics.csv")))
+                raise OSError("no more")
+
+    seen = []
+    trainer = quiet_trainer(
+        max_epochs=3, callbacks=[History(), every_epoch(tmp_path), Fail()], enable_checkpointing=True
+    )
+    with pytest.raises(OSError, match="no more"):
+        trainer.fit(fine_tuning(), pictures_of(pictures))
+    assert seen == [2]
+    assert (tmp_path / "curves.png").exists()

@@ -21,6 +21,14 @@ def test_curves_are_the_history(tmp_path):
     figure.savefig(tmp_path / "curves.png")
 
 
+def test_a_thaw_is_an_upright_line_between_two_epochs():
+    history = [{"train/accuracy": 0.5, "stages/trained": float(count)} for count in (1, 1, 3, 3, 4)]
+    for axes in curves({"": history}).axes:
+        upright = sorted({line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2})
+        assert upright == [2.5, 4.5]
+        assert [line.get_label() for line in axes.lines[:1]] == ["train"]
+
+
 def test_an_epoch_without_a_score_is_a_gap():
     (line, _), _ = (axes.lines for axes in curves({"one": [{}, {"train/accuracy": 0.5}]}).axes)
     np.testing.assert_array_equal(line.get_ydata(), [np.nan, 0.5])

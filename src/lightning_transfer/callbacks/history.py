@@ -1,17 +1,24 @@
-"""The scores of each epoch, as plain numbers."""
+"""The scores of each epoch, as plain numbers, as a table and as a figure."""
 
 from __future__ import annotations
 
+import csv
 import time
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_transfer.output import whole_file
 
 
 class History(Callback):
     """Keeps what was logged in each epoch of a fit, and how long its epochs took.
 
-    It travels in checkpoints, so that a run that was stopped and goes on has the whole history.
+    Beside the checkpoints it leaves `metrics.csv`, which grows with each epoch, and at the end `curves.png`;
+    nothing where the Trainer saves no checkpoints. It travels in checkpoints, so that a run that was stopped and
+    goes on has the whole history. The modules of this library bring one along.
 
     Attributes:
         epochs: Name and value of every score, an epoch each.
@@ -23,16 +30,23 @@ class History(Callback):
         self.seconds = 0.0
         self._start = 0.0
         self._ended: Trainer | None = None
+        self._validation: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """A new fit begins with an empty history; one that is resumed gets its own back after this."""
         if stage == "fit":
-            self.epochs, self.seconds, self._ended = [], 0.0, None
+            self.epochs, self.seconds, self._ended, self._validation = [], 0.0, None, {}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._take()
         self._start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the validation's scores: a run that goes on from a checkpoint made now does not validate again."""
+        if not trainer.sanity_checking:
+            scores = trainer.callback_metrics.items()
+            self._validation = {name: float(value) for name, value in scores if name.startswith("val")}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops the clock; a module logs some of the scores only after this."""
@@ -40,19 +54,58 @@ class History(Callback):
         self._ended = trainer
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the scores of the last epoch."""
+        """Takes the scores of the last epoch, and draws the curves."""
         self._take()
+        self._draw(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Draws what there was up to then."""
+        self._take()
+        self._draw(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values; those of the epoch that has just ended, too."""
         self._take()
-        return {"epochs": self.epochs, "seconds": self.seconds}
+        return {"epochs": self.epochs, "seconds": self.seconds, "validation": self._validation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on with an earlier history."""
         self.epochs, self.seconds = list(state_dict["epochs"]), state_dict["seconds"]
+        self._validation = dict(state_dict["validation"])
 
     def _take(self) -> None:
         if self._ended is not None:
-            self.epochs.append({name: float(value) for name, value in self._ended.callback_metrics.items()})
+            logged = {name: float(value) for name, value in self._ended.callback_metrics.items()}
+            self.epochs.append(self._validation | logged)
+            self._validation = {}
+            self._write(self._ended)
             self._ended = None
+
+    def _write(self, trainer: Trainer) -> None:
+        folder = _checkpoint_folder(trainer)
+        if folder is None:
+            return
+        names = sorted({name for epoch in self.epochs for name in epoch})
+        with whole_file(folder / "metrics.csv") as beside, beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["epoch", *names], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({"epoch": number, **scores} for number, scores in enumerate(self.epochs))
+
+    def _draw(self, trainer: Trainer) -> None:
+        folder = _checkpoint_folder(trainer)
+        if folder is None or not any("validation/loss" in epoch for epoch in self.epochs):
+            return
+        # Only here: matplotlib takes half a second to import.
+        from lightning_transfer.reports.figures import curves
+
+        with whole_file(folder / "curves.png") as beside:
+            curves({"": self.epochs}).savefig(beside, format="png", dpi=120)
+
+
+def _checkpoint_folder(trainer: Trainer) -> Path | None:
+    """Where the first process saves; None for the others, and before there is a checkpoint."""
+    callback = trainer.checkpoint_callback
+    if not trainer.is_global_zero or not isinstance(callback, ModelCheckpoint) or callback.dirpath is None:
+        return None
+    folder = Path(callback.dirpath)
+    return folder if folder.is_dir() else None

@@ -19,6 +19,7 @@ from torch.optim import AdamW
 
 from lightning_transfer.backbones.freezing import parameter_groups, trains
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
+from lightning_transfer.callbacks.history import History
 from lightning_transfer.callbacks.present import present
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.heads import Pool
@@ -140,8 +141,9 @@ class Classifier(Network):
         return cast(Tensor, self(batch[0])).float().softmax(dim=1)
 
     def configure_callbacks(self) -> Sequence[Callback]:
-        """The audit, unless there is one or none is wanted."""
-        return [FreezeAudit()] if self.hparams["audit"] and not present(self.trainer, FreezeAudit) else []
+        """The audit, unless none is wanted, and the history; not where the Trainer has its own."""
+        wanted = [FreezeAudit, History] if self.hparams["audit"] else [History]
+        return [kind() for kind in wanted if not present(self.trainer, kind)]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW on all stages, frozen or not, and the schedule of their rates."""

@@ -21,7 +21,8 @@ def curves(histories: Mapping[str, History]) -> Figure:
     """Accuracy and loss by epoch: the figures of Chollet's book, for any number of runs.
 
     Args:
-        histories: By the run's name; epochs with "train/accuracy", "validation/accuracy", "train/loss", ….
+        histories: By the run's name, which may be empty; epochs with "train/accuracy", "validation/accuracy",
+            "train/loss", …. An upright line shows where "stages/trained" grows: a stage has thawed.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, score in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
@@ -29,7 +30,13 @@ def curves(histories: Mapping[str, History]) -> Figure:
             epochs = range(1, len(history) + 1)
             for split, style in (("train", ":"), ("validation", "-")):
                 values = [epoch.get(f"{split}/{score}", np.nan) for epoch in history]
-                axes.plot(epochs, values, style, marker=".", color=colour, label=f"{name}, {split}")
+                axes.plot(
+                    epochs, values, style, marker=".", color=colour, label=f"{name}, {split}" if name else split
+                )
+            trained = [epoch.get("stages/trained", 0) for epoch in history]
+            for epoch in epochs[1:]:
+                if trained[epoch - 1] > trained[epoch - 2]:
+                    axes.axvline(epoch - 0.5, color=colour, linewidth=0.8, alpha=0.6)
         axes.set(xlabel="epoch", title=score)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
