@@ -7,6 +7,14 @@ from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.history import History
 from lightning_transfer.callbacks.save_base import SaveBase
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
+from lightning_transfer.callbacks.tensorboard.confusion_matrix import ConfusionMatrix
+from lightning_transfer.callbacks.tensorboard.feature_maps import FeatureMaps
+from lightning_transfer.callbacks.tensorboard.filters import FirstLayerFilters
+from lightning_transfer.callbacks.tensorboard.graph import ModelGraph
+from lightning_transfer.callbacks.tensorboard.hyperparameters import Hyperparameters
+from lightning_transfer.callbacks.tensorboard.precision_recall import PrecisionRecall
+from lightning_transfer.callbacks.tensorboard.projector import FeatureProjector
+from lightning_transfer.callbacks.tensorboard.wrong_pictures import WrongPictures
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
@@ -26,22 +34,30 @@ __all__ = [
     "AdaptiveUnfreeze",
     "Augmentation",
     "CatsAndDogsDataModule",
+    "ConfusionMatrix",
     "ConvBase",
     "FeatureClassifier",
     "FeatureDataModule",
     "FeatureExtractor",
+    "FeatureMaps",
+    "FeatureProjector",
     "FeatureStore",
     "FineTuningClassifier",
+    "FirstLayerFilters",
     "FreezeAudit",
     "FrozenBaseClassifier",
     "Head",
     "History",
+    "Hyperparameters",
     "ImageFolderDataModule",
+    "ModelGraph",
     "PictureClassifier",
+    "PrecisionRecall",
     "SaveBase",
     "SketchCreaturesDataModule",
     "SketchPetsDataModule",
     "StagedUnfreeze",
+    "WrongPictures",
     "extract_features",
     "load_classifier",
     "parameter_groups",

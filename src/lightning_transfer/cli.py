@@ -14,10 +14,13 @@ import docstring_parser
 from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.text import Text
 
+from lightning_transfer.callbacks.present import callbacks_of
+from lightning_transfer.callbacks.tensorboard.drawings import Drawings
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import ModuleError, TransferError
 from lightning_transfer.features.datamodule import FeatureDataModule
@@ -81,8 +84,9 @@ class TransferCLI(LightningCLI):
         return commands
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds `--features.*`, and lets the model learn from the data what it must know of them."""
+        """Adds `--features.*` and `--tensorboard.*`; the model learns from the data what it must know of them."""
         parser.add_class_arguments(FeatureOptions, "features")
+        parser.add_class_arguments(Drawings, "tensorboard")
         parser.link_arguments("data.init_args.image_size", "model.init_args.image_size")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
@@ -141,10 +145,18 @@ class TransferCLI(LightningCLI):
         print(self.trainer.extract(model, datamodule, root, dtype))  # noqa: T201
 
     def before_fit(self) -> None:
-        """Extracts the features, if the model trains on them."""
+        """Extracts the features, if the model trains on them; draws what is wanted."""
+        self._serve_features()
+        drawings: Drawings = self._get(self.config_init, "tensorboard")
+        if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
+            # Before those that save, which Lightning keeps at the end.
+            callbacks_of(self.trainer)[:0] = drawings.callbacks()
+
+    def before_validate(self) -> None:
+        """Extracts the features, if the model takes them."""
         self._serve_features()
 
-    before_validate = before_test = before_fit
+    before_test = before_validate
 
     def _feature_options(self) -> tuple[str | None, FeatureDtype]:
         options = self._get(self.config_init, "features")
@@ -162,7 +174,7 @@ class TransferCLI(LightningCLI):
             return
         images = self.datamodule
         store = extract_features(self.trainer, self.model.base, images, root, dtype)
-        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed)
+        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images)
 
 
 def main() -> None:

@@ -32,6 +32,10 @@ class ModuleError(TransferError):
     """A module whose arguments do not fit the data or the checkpoint it is given."""
 
 
+class CallbackError(TransferError):
+    """A callback that lacks something of the Trainer, the module or the data."""
+
+
 class ScheduleError(TransferError):
     """A schedule of stages that does not fit the network, the Trainer or the checkpoint."""
 

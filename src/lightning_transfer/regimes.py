@@ -24,6 +24,7 @@ from torchmetrics.functional.classification import multiclass_auroc
 
 from lightning_transfer.callbacks.history import History
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
+from lightning_transfer.callbacks.tensorboard.drawings import Drawings
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
@@ -122,7 +123,7 @@ class Run:
         if self.regime == "feature_extraction":
             start = time.perf_counter()
             store = extract_features(trainer, model.base, self.images, self.root / "features")
-            data = FeatureDataModule(store, self.images.batch_size, self.images.seed)
+            data = FeatureDataModule(store, self.images.batch_size, self.images.seed, self.images)
             seconds["extract"] = time.perf_counter() - start
         last = self.folder / "last.ckpt"
         trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
@@ -176,7 +177,7 @@ class Run:
             ),
             ModelCheckpoint(self.folder, "last", enable_version_counter=False),
         ]
-        callbacks: list[Callback] = [history, _Progress(), *saving]
+        callbacks: list[Callback] = [history, _Progress(), *Drawings.all().callbacks(), *saving]
         if self.regime == "fine_tuning":
             callbacks.append(StagedUnfreeze(by_thirds(model.base.stage_names, self.epochs)))
         version = f"{self.regime}_seed_{self.images.seed}"

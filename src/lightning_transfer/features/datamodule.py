@@ -14,7 +14,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.data.sampler import EpochSampler
+from lightning_transfer.errors import StoreError
 from lightning_transfer.features.store import FeatureStore
 
 Batch = tuple[Tensor, Tensor]
@@ -46,11 +48,29 @@ class FeatureDataModule(LightningDataModule):
         store: A store, or its folder.
         batch_size: B, a process.
         seed: Of the order in each epoch.
+        images: The pictures that the features were made of; only callbacks that show some of them need these.
+
+    Raises:
+        StoreError: The store is absent or damaged, or it is of other pictures.
     """
 
-    def __init__(self, store: FeatureStore | str | Path, batch_size: int = 20, seed: int = 0) -> None:
+    def __init__(
+        self,
+        store: FeatureStore | str | Path,
+        batch_size: int = 20,
+        seed: int = 0,
+        images: ImageFolderDataModule | None = None,
+    ) -> None:
         super().__init__()
         self.store = store if isinstance(store, FeatureStore) else FeatureStore(store)
+        self.images = images
+        if images is not None:
+            for split in self.store.splits:
+                if self.store.paths(split) != images.dataset(split).samples.paths:
+                    raise StoreError(
+                        f"{self.store.path} holds features of other {split} pictures than {images.root}: pass the "
+                        "data module that they were extracted from."
+                    )
         self.batch_size = batch_size
         self.seed = seed
 

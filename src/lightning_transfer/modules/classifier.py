@@ -128,9 +128,11 @@ class Classifier(Network):
         loss: Tensor = self.loss(logits, labels)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keeps the logits of a batch for the epoch's scores."""
-        self._scores("validation").add(self(batch[0]), batch[1])
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Keeps the logits of a batch for the epoch's scores, and gives them to callbacks that draw."""
+        logits: Tensor = self(batch[0])
+        self._scores("validation").add(logits, batch[1])
+        return logits
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Keeps the logits of a batch for the epoch's scores."""

@@ -46,6 +46,25 @@ def curves(histories: Mapping[str, History]) -> Figure:
     return figure
 
 
+def gallery(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str) -> Figure:
+    """Pictures in rows of four, each with its caption below it.
+
+    Args:
+        pictures: (H, W, 3) each.
+        captions: As many.
+        title: Above them all.
+    """
+    rows = max(1, -(-len(pictures) // 4))
+    figure = Figure(figsize=(11, 0.6 + 3.1 * rows) if pictures else (11, 1), dpi=80, layout="constrained")
+    figure.suptitle(title)
+    for axes in figure.subplots(rows, 4, squeeze=False).flat:
+        axes.set_axis_off()
+    for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
+        axes.imshow(picture)
+        axes.set_title(caption, y=-0.05, verticalalignment="top", fontsize="small", parse_math=False)
+    return figure
+
+
 def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], class_names: Sequence[str]) -> Figure:
     """How often each class is taken for which, a panel a run.
 

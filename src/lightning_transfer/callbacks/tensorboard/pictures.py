@@ -1,0 +1,50 @@
+"""The validation pictures themselves, for callbacks that show some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+from lightning.pytorch import Trainer
+from PIL import Image
+from torch import Tensor
+
+from lightning_transfer.errors import CallbackError
+
+
+class Samples(Protocol):
+    """Files and their labels."""
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """N files."""
+
+
+class Pictures(Protocol):
+    """What the data module's `dataset("validation")` gives: pictures by index, in the order of validation."""
+
+    samples: Samples
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    def picture(self, index: int) -> Image.Image:
+        """One picture, as it goes into the network."""
+
+
+def validation_pictures(trainer: Trainer, wanted_by: str) -> Pictures:
+    """The pictures of the data module, or those behind the features it serves (its attribute `images`).
+
+    Raises:
+        CallbackError: It has none.
+    """
+    data: Any = getattr(trainer, "datamodule", None)
+    images = getattr(data, "images", data)
+    if not hasattr(images, "dataset"):
+        served = "the loaders passed to fit have" if data is None else f"{type(data).__name__} has"
+        raise CallbackError(
+            f"{wanted_by} shows validation pictures, and {served} none: pass a data module with dataset(split), "
+            "as those of this library are, or FeatureDataModule(store, images=…), or leave the callback out."
+        )
+    return cast(Pictures, images.dataset("validation"))
