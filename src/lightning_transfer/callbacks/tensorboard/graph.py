@@ -1,4 +1,7 @@
-"""The graph of a network's operations."""
+"""The graph of a network's operations.
+
+Shapes: B batch, H W picture, K classes.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ class BaseAndHead(nn.Module):
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, K)."""
         return cast(Tensor, self.head(self.base(images)))
 
 

@@ -65,7 +65,7 @@ def _best_scores(trainer: Trainer) -> dict[str, float | None]:
 
 
 def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What TensorBoard can show, numbers, flags and words; without what was not given, and what changes no score."""
+    """Numbers, flags and words, which TensorBoard can show; without what was not given, or changes no score."""
     return {
         name: value if isinstance(value, bool | int | float | str) else str(value)
         for name, value in values.items()
