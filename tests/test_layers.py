@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "heads": GROUND,
     "data": GROUND,
     "precision": GROUND,
+    "without_chatter": GROUND,
     "reports": GROUND,
     "features": GROUND | {"backbones", "data"},
     "callbacks": GROUND | {"backbones", "reports"},
@@ -25,7 +26,7 @@ MAY_IMPORT = {
     "regimes": GROUND | {"data", "precision", "features", "reports", "callbacks", "modules"},
     "prediction": GROUND | {"data", "modules"},
     "commands": GROUND
-    | {"backbones", "heads", "data", "precision", "features", "reports", "callbacks"}
+    | {"backbones", "heads", "data", "precision", "without_chatter", "features", "reports", "callbacks"}
     | {"modules", "regimes", "prediction"},
 }
 FILES = sorted(ROOT.rglob("*.py"))

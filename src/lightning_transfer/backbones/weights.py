@@ -31,6 +31,17 @@ UNREADABLE = (
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
+def choose_weights(name: str, weights: str) -> str:
+    """Resolves "auto": what comes with this library where it has weights for the base, else torchvision's own.
+
+    >>> choose_weights("mobilenet_v3_small", "auto"), choose_weights("vgg16", "auto")
+    ('bundled', 'DEFAULT')
+    """
+    if weights != "auto":
+        return weights
+    return "bundled" if name in BUNDLED else "DEFAULT"
+
+
 def find_weights(name: str, weights: str) -> models.WeightsEnum | Path:
     """Tells a torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …) from a file and from "bundled".
 

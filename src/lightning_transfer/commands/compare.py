@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +12,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from lightning_transfer.backbones.weights import BUNDLED
+from lightning_transfer.backbones.weights import choose_weights
 from lightning_transfer.data.augmentation import Augmentation
-from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
+from lightning_transfer.data.by_name import data_by_name
 from lightning_transfer.data.image_folder import ImageFolderDataModule
-from lightning_transfer.data.sketch_pets import SketchPetsDataModule
 from lightning_transfer.errors import DataError, TransferError
 from lightning_transfer.regimes import REGIMES, Regime, Run
 from lightning_transfer.reports.comparison import (
@@ -32,6 +30,7 @@ from lightning_transfer.reports.comparison import (
 )
 from lightning_transfer.reports.figures import confusion, confusion_matrices, curves
 from lightning_transfer.reports.statistics import wilson
+from lightning_transfer.without_chatter import without_chatter
 
 EPOCHS: dict[Regime, int] = {"feature_extraction": 20, "frozen_base": 4, "fine_tuning": 5}
 IMAGE_SIZE, BATCH_SIZE = 150, 32
@@ -69,14 +68,13 @@ def compare(
         DataError: The pictures are not usable, they have no test split, or `out` holds another comparison.
         BackboneError: An unknown network, or weights that do not fit.
     """
-    if weights == "auto":
-        weights = "bundled" if base in BUNDLED else "DEFAULT"
+    weights = choose_weights(base, weights)
     root = Path(out)
     runs: dict[Regime, list[Run]] = {regime: [] for regime in REGIMES}
     outcomes: dict[str, list[Any]] = {regime: [] for regime in REGIMES}
     console = Console()
     arguments = {"data": data, "base": base, "weights": weights, "epochs": epochs}
-    with _claimed(root, arguments), _without_chatter():
+    with _claimed(root, arguments), without_chatter():
         for seed in range(seeds):
             images = _pictures(data, seed)
             for number, regime in enumerate(REGIMES, start=1):
@@ -97,20 +95,7 @@ def compare(
 
 
 def _pictures(data: str, seed: int) -> ImageFolderDataModule:
-    shared: dict[str, Any] = {
-        "image_size": IMAGE_SIZE,
-        "batch_size": BATCH_SIZE,
-        "augmentation": AUGMENTATION,
-    }
-    images: ImageFolderDataModule
-    if data == "sketch_pets":
-        images = SketchPetsDataModule(**shared)
-    elif data == "cats_and_dogs":
-        images = CatsAndDogsDataModule(**shared)
-    else:
-        images = ImageFolderDataModule(data, **shared)
-    images.prepare_data()
-    images.setup()
+    images = data_by_name(data, IMAGE_SIZE, BATCH_SIZE, AUGMENTATION)
     # Only now: which pictures there are, and how they are split, is the same for all seeds.
     images.seed = seed
     if "test" not in images.splits:
@@ -136,18 +121,6 @@ def _claimed(root: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
             note.unlink()
             root.rmdir()
         raise
-
-
-@contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Lightning names the devices anew for each Trainer."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _write(root: Path, runs: Mapping[Regime, Sequence[Run]], outcomes: Outcomes, title: str) -> None:
