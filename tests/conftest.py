@@ -14,7 +14,17 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torchvision import models
 
-from lightning_transfer import ConvBase, cli
+from lightning_transfer import (
+    ConvBase,
+    FeatureClassifier,
+    FeatureDataModule,
+    FineTuningClassifier,
+    FrozenBaseClassifier,
+    ImageFolderDataModule,
+    StagedUnfreeze,
+    cli,
+    extract_features,
+)
 
 # Lightning 2.6 calls jsonargparse by names that its newer versions deprecate.
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
@@ -66,6 +76,29 @@ def real() -> Path:
     if not folder:
         pytest.skip("LIGHTNING_TRANSFER_REAL names no folder with real photographs and weights")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(pictures: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A checkpoint of each regime, after an epoch on `pictures`; pictures of 64 × 64, cut from the middle."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    images = ImageFolderDataModule(str(pictures), image_size=64, resize="crop", num_workers=0)
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    paths = {}
+    for regime in (FeatureClassifier, FrozenBaseClassifier, FineTuningClassifier):
+        torch.manual_seed(0)
+        model = regime("squeezenet1_1", str(weights_file), image_size=64, pool="avg", hidden=16, lr=1e-2)
+        callbacks = [StagedUnfreeze({0: ["head", "fire9"]})] if regime is FineTuningClassifier else []
+        trainer = Trainer(
+            accelerator="cpu", max_epochs=1, enable_checkpointing=False, callbacks=callbacks, **quiet
+        )
+        data = images
+        if regime is FeatureClassifier:
+            data = FeatureDataModule(extract_features(trainer, model.base, images, folder))
+        trainer.fit(model, data)
+        paths[regime.__name__] = folder / f"{regime.__name__}.ckpt"
+        trainer.save_checkpoint(paths[regime.__name__], weights_only=False)
+    return paths
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from lightning_transfer.errors import DataError
 from lightning_transfer.output import checked_output, whole_file
 from lightning_transfer.precision import default_precision
 from lightning_transfer.prediction import load_classifier
+from lightning_transfer.without_chatter import without_chatter
 
 
 class ProbabilityTable(BasePredictionWriter):
@@ -107,23 +108,28 @@ def predict(
     root = Path(data)
     paths = find_pictures(root)
     table = ProbabilityTable(len(paths), len(classifier.class_names))
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        strategy=strategy,
-        num_nodes=num_nodes,
-        precision=precision or default_precision(),  # type: ignore[arg-type]  # the Trainer says what it wants
-        callbacks=[RichProgressBar(), table],
-        logger=False,
-        enable_checkpointing=False,
-    )
+    precision = precision or default_precision()
     loader = DataLoader(
         classifier.pictures([root / path for path in paths]),
         batch_size=batch_size,
         num_workers=default_workers() if num_workers is None else num_workers,
         pin_memory=torch.cuda.is_available(),
     )
-    trainer.predict(classifier.module, loader, return_predictions=False)
+    console = Console(soft_wrap=True, highlight=False)
+    with without_chatter():
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            strategy=strategy,
+            num_nodes=num_nodes,
+            precision=precision,  # type: ignore[arg-type]  # the Trainer says what it wants
+            callbacks=[RichProgressBar(), table],
+            logger=False,
+            enable_checkpointing=False,
+        )
+        if trainer.is_global_zero:
+            console.print(f"{len(paths):,} pictures through {classifier.module.base.name}, {precision}")
+        trainer.predict(classifier.module, loader, return_predictions=False)
     if not trainer.is_global_zero:
         return target
     unreadable = table.rows.isnan().any(dim=1)
@@ -133,7 +139,7 @@ def predict(
         for path, row, bad in zip(paths, table.rows.tolist(), unreadable.tolist(), strict=True):
             label = "" if bad else classifier.class_names[row.index(max(row))]
             writer.writerow([path, label, *("" if bad else f"{value:.6f}" for value in row)])
-    Console(soft_wrap=True).print(f"{len(paths) - int(unreadable.sum()):,} pictures: {target}", highlight=False)
+    console.print(f"{len(paths) - int(unreadable.sum()):,} predictions: {target}")
     if unreadable.any():
         bad_paths = [root / path for path, bad in zip(paths, unreadable.tolist(), strict=True) if bad]
         raise DataError(

@@ -33,7 +33,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
     try:
         checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
+    except (*UNREADABLE, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModuleError(
             f"{path} cannot be read as a checkpoint ({reason}): wanted a file that fit saved."
