@@ -80,7 +80,7 @@ def test_an_unreadable_picture_is_named(checkpoints, files, tmp_path):
 
 def test_classes_without_names_are_numbers(quiet_trainer, tmp_path, files, pictures):
     model = FrozenBaseClassifier("squeezenet1_1", None, image_size=33, hidden=4, pool="avg", audit=False)
-    trainer = quiet_trainer(max_epochs=1, limit_train_batches=1, limit_val_batches=1)
+    trainer = quiet_trainer(max_epochs=1)
     images = pictures_of(pictures, image_size=33)
     trainer.fit(model, images.loader("train"), images.loader("validation"))
     trainer.save_checkpoint(tmp_path / "bare.ckpt")

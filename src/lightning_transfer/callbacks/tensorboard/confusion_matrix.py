@@ -31,7 +31,8 @@ class ConfusionMatrix(ValidationDrawing):
     ) -> None:
         """See `ValidationDrawing`."""
         classes = probabilities.shape[1]
-        metric = MulticlassConfusionMatrix(classes)
+        # All processes' samples are here, and the others do not wait at this place.
+        metric = MulticlassConfusionMatrix(classes, sync_on_compute=False)
         metric.update(probabilities, labels)
         with warnings.catch_warnings():
             # torchmetrics hands matplotlib a tensor, whose conversion to NumPy 2 warns.

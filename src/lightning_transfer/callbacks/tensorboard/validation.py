@@ -74,16 +74,21 @@ class ValidationDrawing(Drawing):
 
 
 def in_order(trainer: Trainer, part: Tensor) -> Tensor:
-    """Of each process's own samples, (N / R, …), all of them, (N, …), on the CPU.
+    """Of each process's own samples, (about N / R, …), all of them, (N, …), on the CPU.
 
-    Samples are dealt to the processes in turn, and the first ones again where they would not come out even.
+    Samples are dealt to the processes in turn; where they do not come out even, some samplers deal the first ones
+    once more.
     """
-    if trainer.world_size > 1:
-        gathered = trainer.strategy.all_gather(part)  # (R, N / R, …)
-        part = gathered.transpose(0, 1).flatten(0, 1)
-        dataset = getattr(trainer.val_dataloaders, "dataset", None)
-        part = part if dataset is None or len(part) < len(dataset) else part[: len(dataset)]
-    return part.cpu()
+    part = part.cpu()
+    if trainer.world_size == 1:
+        return part
+    parts: list[Tensor] = [part] * trainer.world_size
+    # As objects, for the parts may differ in length.
+    torch.distributed.all_gather_object(parts, part)
+    places = [torch.arange(len(one)) * len(parts) + rank for rank, one in enumerate(parts)]
+    joined = torch.cat(parts)[torch.cat(places).argsort()]
+    dataset = getattr(trainer.val_dataloaders, "dataset", None)
+    return joined if dataset is None else joined[: len(dataset)]
 
 
 def class_names_of(trainer: Trainer, pl_module: LightningModule, classes: int) -> tuple[str, ...]:
