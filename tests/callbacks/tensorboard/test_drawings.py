@@ -283,7 +283,7 @@ def test_it_draws_at_the_end_and_as_often_as_asked(drawn, every, epochs, steps):
     assert [event.step for event in found.Images("first_layer_filters")] == steps
 
 
-@pytest.mark.filterwarnings("ignore:No negative samples")  # one batch, of one class
+@pytest.mark.filterwarnings("ignore:No (negative|positive) samples")  # one batch, of one class
 def test_a_trial_run_draws_nothing(quiet_trainer, pictures, tmp_path, weights_file):
     logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
     trainer = quiet_trainer(callbacks=Drawings.all().callbacks(), logger=logger, fast_dev_run=True)
