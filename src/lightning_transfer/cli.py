@@ -37,6 +37,7 @@ PROGRAM = "lightning-transfer"
 COMMANDS: dict[str, tuple[str, ...]] = {
     "classify": ("checkpoint", "pictures"),
     "compare": (),
+    "export": ("checkpoint",),
     "predict": (),
     "summary": (),
 }
