@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "modules": GROUND | {"backbones", "heads", "callbacks"},
     "regimes": GROUND | {"data", "precision", "features", "reports", "callbacks", "modules"},
     "prediction": GROUND | {"data", "modules"},
+    "explanation": GROUND | {"prediction"},
     "commands": GROUND
     | {"backbones", "heads", "data", "precision", "without_chatter", "features", "reports", "callbacks"}
-    | {"modules", "regimes", "prediction"},
+    | {"modules", "regimes", "prediction", "explanation"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
 

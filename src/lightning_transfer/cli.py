@@ -37,6 +37,7 @@ PROGRAM = "lightning-transfer"
 COMMANDS: dict[str, tuple[str, ...]] = {
     "classify": ("checkpoint", "pictures"),
     "compare": (),
+    "explain": ("checkpoint", "picture"),
     "export": ("checkpoint",),
     "predict": (),
     "summary": (),

@@ -42,3 +42,7 @@ class ScheduleError(TransferError):
 
 class AuditError(TransferError):
     """Something frozen that changed, or something that was to train and did not."""
+
+
+class ExtraError(TransferError):
+    """A library that one of the extras brings, and that is not installed."""

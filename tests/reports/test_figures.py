@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from lightning_transfer.reports.figures import confusion, confusion_matrices, curves
+from lightning_transfer.reports.figures import confusion, confusion_matrices, curves, figure_formats, heat_overlay
 
 
 def test_curves_are_the_history(tmp_path):
@@ -42,3 +42,30 @@ def test_the_matrix_is_scikit_learns(tmp_path):
     figure = confusion_matrices({"one": matrix, "two": matrix}, ("a", "b", "c"))
     assert [text.get_text() for text in figure.axes[0].texts] == [f"{count:,}" for count in matrix.flat]
     figure.savefig(tmp_path / "confusion.png")
+
+
+def test_heat_lies_over_the_right_picture_and_leaves_cold_places_alone(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    heat = np.zeros((20, 30), np.float32)
+    heat[5, 25] = 1.0
+    figure = heat_overlay(picture, heat, "a.jpg", "cats 93.1%")
+    plain, heated = figure.axes
+    assert (plain.get_title(), heated.get_title()) == ("a.jpg", "cats 93.1%")
+    figure.draw_without_rendering()
+    assert plain.get_position().x1 < heated.get_position().x0
+    for axes in (plain, heated):
+        np.testing.assert_array_equal(axes.images[0].get_array(), picture)
+    assert len(plain.images) == 1
+    (_, layer) = heated.images
+    np.testing.assert_array_equal(layer.get_array(), heat)
+    opacity = layer.get_alpha()
+    assert opacity[5, 25] > 0.5
+    assert np.delete(opacity.ravel(), 5 * 30 + 25).max() == 0
+    figure.savefig(tmp_path / "heat.png")
+
+
+def test_all_formats_can_be_saved(tmp_path):
+    figure = curves({"one": [{"train/loss": 1.0}]})
+    for suffix in {"png", "jpg", "pdf", "svg", "webp"} & set(figure_formats()):
+        figure.savefig(tmp_path / f"figure.{suffix}", format=suffix)
+        assert (tmp_path / f"figure.{suffix}").stat().st_size > 0

@@ -1,6 +1,6 @@
 """Numbers in, matplotlib figures out.
 
-Shapes: K classes, N samples.
+Shapes: H W picture, K classes, N samples.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
@@ -100,3 +101,33 @@ def confusion(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (labels, predictions), 1)
     return counts
+
+
+def heat_overlay(
+    picture: NDArray[np.uint8], heat: NDArray[np.float32], picture_title: str, heat_title: str
+) -> Figure:
+    """A picture, and to its right the same with heat over it; where there is none, the picture stays as it is.
+
+    Args:
+        picture: (H, W, 3) uint8.
+        heat: (H, W) in [0, 1].
+        picture_title: Above the picture.
+        heat_title: Above the one with heat; room for two lines.
+    """
+    figure = Figure(figsize=(7, 4), layout="compressed")
+    plain, heated = figure.subplots(1, 2)
+    for axes, title in ((plain, picture_title), (heated, heat_title)):
+        axes.imshow(picture)
+        axes.set_title(title)
+        axes.set_axis_off()
+    heated.imshow(heat, cmap="autumn_r", vmin=0, vmax=1, alpha=0.8 * heat)
+    return figure
+
+
+def figure_formats() -> tuple[str, ...]:
+    """The suffixes of files that a figure can be saved as, without their dots.
+
+    >>> {"png", "jpg", "pdf", "svg"} <= set(figure_formats())
+    True
+    """
+    return tuple(sorted(FigureCanvasBase.get_supported_filetypes()))
