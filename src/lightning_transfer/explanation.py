@@ -42,7 +42,6 @@ def heat(
     """
     base, head = classifier.module.base, classifier.module.head
     layer = base.stages[base.stage_names[-1 if stage is None else base.stage_index(stage)]]
-    target = None if label is None else _class_index(classifier, label)
     try:
         from captum.attr import LayerAttribution, LayerGradCam
     except ModuleNotFoundError as error:
@@ -51,18 +50,17 @@ def heat(
         ) from error
 
     images = images.to(classifier.module.device)
-    if target is None:
+    if label is None:
         targets = classifier.probabilities(images).argmax(dim=1)
     else:
-        targets = torch.full((len(images),), target)
+        targets = torch.full((len(images),), _class_index(classifier, label))
     # Not the module itself: a FeatureClassifier runs its base without autograd. The hook on the stage asks for its
     # output's gradients, frozen or not, and passes a copy on, which later layers may write over.
     grad_cam = LayerGradCam(lambda pictures: head(base(pictures)), layer)
     evidence = grad_cam.attribute(images, targets.to(images.device), relu_attributions=True)
     evidence = LayerAttribution.interpolate(evidence, images.shape[-2:], "bilinear")[:, 0].detach().float().cpu()
     highest = evidence.amax(dim=(1, 2), keepdim=True)
-    relative: Tensor = evidence / highest.where(highest > 0, 1)
-    return relative
+    return evidence / highest.where(highest > 0, 1)
 
 
 def _class_index(classifier: PictureClassifier, label: str) -> int:

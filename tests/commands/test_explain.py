@@ -1,5 +1,7 @@
 """The figure that `explain` writes, and what it says and refuses."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -134,7 +136,7 @@ def test_what_does_not_fit_is_told_and_nothing_written(
 
 
 def test_without_captum_the_command_line_names_the_extra(save, picture, command, capsys, monkeypatch, tmp_path):
-    monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
     assert command("explain", save(), picture) == 1
     assert (
         'error: Explaining needs captum, which is not installed: pip install "lightning-transfer[explain]".'

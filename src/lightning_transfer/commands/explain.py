@@ -47,7 +47,8 @@ def explain(
         raise OutputError(f"{target}: wanted a suffix that says the format: {', '.join(figure_formats())}.")
     classifier = load_classifier(checkpoint)
     (prediction,) = classifier.classify([picture])
-    image = classifier.pictures([]).read(Path(picture))
+    file = Path(picture)
+    image = classifier.pictures([file]).read(file)
     explained = prediction.label if label is None else label
     (places,) = heat(classifier, image[None], stage, explained)
 
@@ -57,9 +58,7 @@ def explain(
     seen_at = f"stage {stage or classifier.module.base.stage_names[-1]}"
     if not places.any():
         seen_at += ": nothing speaks for it"
-    figure = heat_overlay(
-        image.permute(1, 2, 0).numpy(), places.numpy(), Path(picture).name, f"{title}\n{seen_at}"
-    )
+    figure = heat_overlay(image.permute(1, 2, 0).numpy(), places.numpy(), file.name, f"{title}\n{seen_at}")
     with whole_file(target) as beside:
         figure.savefig(beside, format=suffix, dpi=120)
     console = Console(soft_wrap=True, highlight=False, markup=False)
