@@ -57,8 +57,9 @@ def heat(
     # Not the module itself: a FeatureClassifier runs its base without autograd. The hook on the stage asks for its
     # output's gradients, frozen or not, and passes a copy on, which later layers may write over.
     grad_cam = LayerGradCam(lambda pictures: head(base(pictures)), layer)
-    evidence = grad_cam.attribute(images, targets.to(images.device), relu_attributions=True)
-    evidence = LayerAttribution.interpolate(evidence, images.shape[-2:], "bilinear")[:, 0].detach().float().cpu()
+    coarse = grad_cam.attribute(images, targets.to(images.device), relu_attributions=True)
+    fine = LayerAttribution.interpolate(coarse, images.shape[-2:], "bilinear")
+    evidence: Tensor = fine[:, 0].detach().float().cpu()
     highest = evidence.amax(dim=(1, 2), keepdim=True)
     return evidence / highest.where(highest > 0, 1)
 
