@@ -1,0 +1,78 @@
+"""What every stage of a base says of a picture, in one pass.
+
+Shapes: B batch, C channels, H W picture, N samples, S stages.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader
+
+from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.errors import BackboneError
+
+
+class StageOutputs(LightningModule):
+    """Averages the feature map of every stage over the picture, under `trainer.predict`.
+
+    Args:
+        base: Used as it is; Lightning sets it to eval mode while it predicts, and restores its mode.
+    """
+
+    def __init__(self, base: ConvBase) -> None:
+        super().__init__()
+        self.base = base
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) uint8, or floating in [0, 1], to S times (B, C) float32; C is each stage's own."""
+        features = self.base.normalise(images)
+        pooled = []
+        for stage in self.base.stages.values():
+            features = stage(features)
+            pooled.append(features.mean(dim=(2, 3), dtype=torch.float32))
+        return tuple(pooled)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, ...]:
+        """The outputs for a batch of (images, labels)."""
+        images, _ = batch
+        outputs: tuple[Tensor, ...] = self(images)
+        return outputs
+
+
+def stage_outputs(
+    trainer: Trainer, base: ConvBase, images: ImageFolderDataModule, splits: tuple[str, ...]
+) -> dict[str, list[Tensor]]:
+    """Runs a base once over the pictures of some splits, as they are and in their order.
+
+    Args:
+        trainer: Of one device, since the outputs stay in memory.
+        base: Any base.
+        images: What to take the pictures from.
+        splits: Which.
+
+    Returns:
+        By split, S times (N, C) float32, on the CPU.
+
+    Raises:
+        DataError: There is no such split, or a picture cannot be read.
+        BackboneError: A stage's output is not finite.
+    """
+    datasets = [images.dataset(split) for split in splits]
+    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+        ConcatDataset(datasets),
+        batch_size=images.batch_size,
+        num_workers=images.num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    batches = cast(list[tuple[Tensor, ...]], trainer.predict(StageOutputs(base), loader))
+    outputs = [torch.cat(stage) for stage in zip(*batches, strict=True)]
+    for name, stage in zip(base.stage_names, outputs, strict=True):
+        if not stage.isfinite().all():
+            raise BackboneError(f"{base.name} gives numbers that are not finite in {name}: are its weights sound?")
+    by_stage = [torch.split(stage, [len(dataset) for dataset in datasets]) for stage in outputs]
+    return {split: list(stages) for split, stages in zip(splits, zip(*by_stage, strict=True), strict=True)}
