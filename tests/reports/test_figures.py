@@ -3,7 +3,14 @@
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from lightning_transfer.reports.figures import confusion, confusion_matrices, curves, figure_formats, heat_overlay
+from lightning_transfer.reports.figures import (
+    accuracy_by_depth,
+    confusion,
+    confusion_matrices,
+    curves,
+    figure_formats,
+    heat_overlay,
+)
 
 
 def test_curves_are_the_history(tmp_path):
@@ -69,3 +76,16 @@ def test_all_formats_can_be_saved(tmp_path):
     for suffix in {"png", "jpg", "pdf", "svg", "webp"} & set(figure_formats()):
         figure.savefig(tmp_path / f"figure.{suffix}", format=suffix)
         assert (tmp_path / f"figure.{suffix}").stat().st_size > 0
+
+
+def test_accuracy_by_depth_is_the_numbers_and_the_choice(tmp_path):
+    intervals = [(0.5, 0.7), (0.75, 0.85), (0.78, 1.0)]
+    figure = accuracy_by_depth(("stem", "block1", "block2"), (0.6, 0.8, 1.0), intervals, "block1")
+    (axes,) = figure.axes
+    ((line, _, (bars,)),) = axes.containers
+    np.testing.assert_allclose(line.get_xydata(), [[0, 0.6], [1, 0.8], [2, 1.0]])
+    np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], intervals)
+    (mark,) = [line for line in axes.lines if line.get_label() == "keep until block1"]
+    np.testing.assert_allclose(mark.get_xydata(), [[1, 0.8]])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["stem", "block1", "block2"]
+    figure.savefig(tmp_path / "depth.png")

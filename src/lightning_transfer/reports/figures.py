@@ -91,6 +91,33 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], class_names: S
     return figure
 
 
+def accuracy_by_depth(
+    stages: Sequence[str], accuracies: Sequence[float], intervals: Sequence[tuple[float, float]], chosen: str
+) -> Figure:
+    """Accuracy of a classifier on each stage of a base, with its interval.
+
+    Args:
+        stages: Their names, from the input on.
+        accuracies: A share a stage.
+        intervals: Of the shares, low and high.
+        chosen: The stage that is marked.
+    """
+    figure = Figure(figsize=(max(5, 0.7 * len(stages) + 1), 4), layout="constrained")
+    axes = figure.subplots()
+    values, bounds = np.array(accuracies), np.array(intervals)
+    depths = range(len(stages))
+    low, high = np.clip(values - bounds[:, 0], 0, None), np.clip(bounds[:, 1] - values, 0, None)
+    axes.errorbar(depths, values, (low, high), marker="o", capsize=3, color=COLOURS[0])
+    mark = list(stages).index(chosen)
+    axes.plot(mark, values[mark], "o", markersize=11, color=COLOURS[5], label=f"keep until {chosen}")
+    axes.set_xticks(depths, stages, rotation=0 if len(stages) < 8 else 45)
+    axes.set(xlabel="last stage that is kept", ylabel="validation accuracy, 95 % interval")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
 def confusion(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """(K, K) counts, truth down, prediction across.
 
