@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "explain": ("checkpoint", "picture"),
     "export": ("checkpoint",),
     "predict": (),
+    "probe": (),
     "summary": (),
 }
 
