@@ -117,7 +117,7 @@ def test_an_earlier_run_is_not_overwritten_unasked(probed, folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "predict", refuse)
         patch.setattr(ConvBase, "__init__", refuse)
-        with pytest.raises(DataError, match=r"holds an earlier probe: pass another out, or --overwrite true"):
+        with pytest.raises(DataError, match=r"holds an earlier probe: pass another out, or --overwrite"):
             probe(str(folder), out=str(out))
     assert (out / "probe.json").read_bytes() == before
     again = probe(str(folder), image_size=64, out=str(out), overwrite=True)

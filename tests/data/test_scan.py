@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_transfer.data.scan import SPLITS, Samples, scan_folder
+from lightning_transfer.data.scan import SPLITS, Samples, find_pictures, scan_folder
 from lightning_transfer.errors import DataError
 
 
@@ -197,3 +197,21 @@ def test_the_first_pictures_are_taken_class_by_class_in_turn(count, kept):
     assert sorted(first.paths) == kept.split()
     assert list(first.paths) == [path for path in samples.paths if path in first.paths]
     assert ["abc"[label] for label in first.labels] == [path[0] for path in first.paths]
+
+
+def test_pictures_are_found_at_any_depth_in_order(tmp_path):
+    root = touch(tmp_path / "new", "b.jpg", "B/z.PNG", "B/a/y.webp", "a.txt", ".hidden/x.jpg", "__MACOSX/x.jpg")
+    touch(tmp_path / "elsewhere", "x.jpg")
+    (root / "link.jpg").symlink_to(tmp_path / "elsewhere" / "x.jpg")
+    (root / "inside.jpg").symlink_to(root / "b.jpg")
+    (root / "folder").symlink_to(root / "B")
+    os.mkfifo(root / "pipe.jpg")
+    assert find_pictures(root) == ("B/a/y.webp", "B/z.PNG", "b.jpg", "inside.jpg")
+
+
+def test_a_folder_without_pictures_is_named(tmp_path):
+    touch(tmp_path / "new", "notes.txt")
+    with pytest.raises(DataError, match=r"There are no pictures in .*new \(\.bmp, "):
+        find_pictures(tmp_path / "new")
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        find_pictures(tmp_path / "nowhere")

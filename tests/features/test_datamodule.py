@@ -68,3 +68,10 @@ def test_a_batch_is_one_read(store, monkeypatch):
     monkeypatch.setattr(FeatureStore, "features", lambda self, split: Counting())
     list(FeatureDataModule(store, batch_size=8).train_dataloader())
     assert reads == [8, 8, 8]
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_it_tells_how_its_pictures_were_resized(resize, pictures, weights_file, quiet_trainer, tmp_path):
+    images = ImageFolderDataModule(str(pictures), image_size=64, resize=resize, num_workers=0)
+    base = ConvBase("squeezenet1_1", str(weights_file))
+    assert FeatureDataModule(extract_features(quiet_trainer(), base, images, tmp_path)).resize == resize

@@ -9,6 +9,7 @@ from lightning_transfer.reports.figures import (
     confusion_matrices,
     curves,
     figure_formats,
+    gallery,
     heat_overlay,
 )
 
@@ -89,3 +90,16 @@ def test_accuracy_by_depth_is_the_numbers_and_the_choice(tmp_path):
     np.testing.assert_allclose(mark.get_xydata(), [[1, 0.8]])
     assert [label.get_text() for label in axes.get_xticklabels()] == ["stem", "block1", "block2"]
     figure.savefig(tmp_path / "depth.png")
+
+
+def test_a_gallery_shows_each_picture_over_its_caption(tmp_path):
+    pictures = [np.full((8, 8, 3), value, np.uint8) for value in (0, 50, 100, 150, 200)]
+    captions = [f"{number}.jpg\n$1_0 {number}%" for number in range(5)]
+    figure = gallery(pictures, captions, "five")
+    figure.savefig(tmp_path / "gallery.png")  # a dollar sign is no mathematics
+    assert len(figure.axes) == 8
+    for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
+        np.testing.assert_array_equal(axes.images[0].get_array(), picture)
+        assert axes.get_title() == caption
+    assert not any(axes.images for axes in figure.axes[5:])
+    gallery([], [], "none is wrong").savefig(tmp_path / "none.png")

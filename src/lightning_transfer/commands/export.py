@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 
 from lightning_transfer.backbones.conv_base import ConvBase
 from lightning_transfer.data.transforms import Resize
-from lightning_transfer.errors import ModuleError, OutputError
+from lightning_transfer.errors import ExtraError, ModuleError, OutputError
 from lightning_transfer.heads import Head
 from lightning_transfer.output import checked_output, whole_file
 from lightning_transfer.prediction import PictureClassifier, load_classifier
@@ -72,8 +72,8 @@ def export(
 
     Raises:
         ModuleError: The checkpoint cannot be used, or was trained on pictures resized in some other way.
-        OutputError: `out` is there, cannot be written or is called as the other format's files are; or a library
-            that writes ONNX is not installed.
+        OutputError: `out` is there, cannot be written or is called as the other format's files are.
+        ExtraError: A library that writes ONNX is not installed.
     """
     _check_format(format, out)
     classifier = load_classifier(checkpoint)
@@ -108,7 +108,7 @@ def _check_format(form: Format, out: str | None) -> None:
             )
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None] if form == "onnx" else []
     if missing:
-        raise OutputError(
+        raise ExtraError(
             f"The format onnx needs {' and '.join(missing)}, not installed here: "
             'pip install "lightning-transfer[export]", or pass --format torch_export, which needs neither.'
         )

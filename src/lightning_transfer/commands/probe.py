@@ -65,7 +65,7 @@ def probe(
     if root.is_file():
         raise DataError(f"{root} is a file: pass a folder as out.")
     if (root / "probe.json").exists() and not overwrite:
-        raise DataError(f"{root} holds an earlier probe: pass another out, or --overwrite true.")
+        raise DataError(f"{root} holds an earlier probe: pass another out, or --overwrite.")
     weights = choose_weights(base, weights)
     torch.manual_seed(seed)
     network = ConvBase(base, None if weights == "none" else weights)

@@ -101,6 +101,10 @@ class Network(LightningModule):
         """
         if "class_names" not in checkpoint:
             raise ModuleError("This checkpoint was not made by a lightning-transfer module.")
+        if "resize" not in checkpoint:
+            raise ModuleError(
+                "This checkpoint is of an older version, which did not note how pictures were resized: train again."
+            )
         self._agree(self.class_names, checkpoint["class_names"])
         self.class_names = checkpoint["class_names"]
         self.resize = checkpoint["resize"]
