@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from conftest import draw_folder, draw_picture
 from lightning_transfer import ConvBase, precision
+from lightning_transfer.callbacks.tensorboard.drawings import DRAWINGS
 from runs import differing, saved
 
 ROOT = Path(__file__).parent.parent
@@ -61,7 +62,8 @@ def test_there_is_a_config_for_each_regime_and_a_few_overlays():
 
 def test_feature_extraction_fits_tests_and_leaves_what_it_promises(command, small, passes):
     config = ROOT / "configs" / "feature_extraction.yaml"
-    assert command("fit", "--config", config, *small(), *FAST) == 0
+    untraced = "--tensorboard.graph=false"  # a graph takes a pass of its own
+    assert command("fit", "--config", config, *small(), *FAST, untraced) == 0
     assert len(passes) == 48, "each picture once"
     folder = Path("checkpoints") / config.stem
     assert {path.name for path in folder.iterdir()} == LEFT
@@ -70,7 +72,7 @@ def test_feature_extraction_fits_tests_and_leaves_what_it_promises(command, smal
         for score in ("loss", "accuracy", "auroc", "f1"):
             assert len(fitted[f"{split}/{score}"]) == 2
 
-    assert command("fit", "--config", config, *small(), *FAST) == 0
+    assert command("fit", "--config", config, *small(), *FAST, untraced) == 0
     assert len(passes) == 48, "the second fit ran the base"
     assert scalars(Path("logs") / config.stem / "version_1") == fitted, "the second fit was another"
 
@@ -270,7 +272,7 @@ def test_extract_makes_the_store_that_fit_uses(command, small, passes, capsys):
     assert command("extract", *FIT[1:], *small(), *FAST[1:]) == 0
     assert "FeatureStore('features/squeezenet1_1-fire9-64-" in capsys.readouterr().out
     assert not Path("logs").exists()
-    assert command(*FIT, *small(), *FAST) == 0
+    assert command(*FIT, *small(), *FAST, "--tensorboard.graph=false") == 0
     assert len(passes) == 48
 
 
@@ -402,3 +404,20 @@ def test_both_ways_to_call_it_list_all_commands():
         for verb in ("fit", "validate", "test", "predict", "extract", "summary"):
             assert verb in run.stdout
         assert run.stdout.startswith("usage: lightning-transfer")
+
+
+@pytest.mark.parametrize("flags", [["--trainer.logger=false"], ["--trainer.fast_dev_run=2"]])
+@pytest.mark.filterwarnings("ignore:No (negative|positive) samples")  # a trial's batches are of one class
+def test_where_there_is_no_tensorboard_nothing_is_drawn(flags, command, small):
+    assert command(*FIT, *small(), *FAST, *flags) == 0
+    assert not list(Path().rglob("events*"))
+
+
+def test_a_drawing_is_on_by_its_flag(command, small):
+    images = {"confusion_matrix", "wrong_pictures", "first_layer_filters"}
+    off = [f"--tensorboard.{name}=false" for name in DRAWINGS]
+    for number, (on, seen) in enumerate(({"filters": {"first_layer_filters"}} | {"": set()}).items()):
+        flags = [*off, *([f"--tensorboard.{on}=true"] if on else [])]
+        assert command(*FIT, *small(), *FAST, *flags) == 0
+        events = EventAccumulator(f"logs/feature_extraction/version_{number}").Reload()
+        assert images & set(events.Tags()["images"]) == seen

@@ -169,7 +169,7 @@ def without(*keys):
         (without("class_names"), "was not made by a lightning-transfer module"),
         (without("state_dict"), "is no checkpoint but something else"),
         (without("hyper_parameters"), "is damaged, or of another version"),
-        (without("resize"), "is damaged, or of another version.*did not note how pictures were resized"),
+        (without("resize"), "is damaged, or of another version.*did not note how pictures are resized"),
         (changed("base", "vgg61"), "is damaged.*vgg61"),
         (changed("base", "resnet18"), "is damaged.*base"),
         (changed("base", 3), "is damaged"),

@@ -103,7 +103,7 @@ class Network(LightningModule):
             raise ModuleError("This checkpoint was not made by a lightning-transfer module.")
         if "resize" not in checkpoint:
             raise ModuleError(
-                "This checkpoint is of an older version, which did not note how pictures were resized: train again."
+                "This checkpoint is of an older version that did not note how pictures are resized: train again."
             )
         self._agree(self.class_names, checkpoint["class_names"])
         self.class_names = checkpoint["class_names"]
