@@ -12,6 +12,8 @@ from lightning_transfer.callbacks.present import present
 from lightning_transfer.callbacks.tensorboard.drawing import Drawing, is_trial
 
 SCORES = ("validation/accuracy", "validation/loss", "validation/auroc", "validation/f1")
+# TensorBoard shows five columns until more are ticked: those that are said to differ, then by the alphabet.
+FIRST = ("base", "epochs", "lr", "regime", "seed")
 
 
 class Hyperparameters(Drawing):
@@ -42,6 +44,7 @@ class Hyperparameters(Drawing):
             }
         )
         experiment, start, self._end = hparams(values, dict.fromkeys(scores, 0.0))  # type: ignore[no-untyped-call]
+        _put_first(experiment)
         for summary in (experiment, start):
             writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
@@ -65,9 +68,22 @@ def _best_scores(trainer: Trainer) -> dict[str, float | None]:
 
 
 def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers, flags and words, which TensorBoard can show; without what was not given, or changes no score."""
+    """Numbers, flags and words, which TensorBoard can show; without what changes no score.
+
+    What was not given is "none": TensorBoard takes the columns of all runs from one of them.
+    """
     return {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
+        name: "none" if value is None else value if isinstance(value, bool | int | float | str) else str(value)
         for name, value in values.items()
-        if value is not None and name != "audit" and not name.startswith("_")
+        if name != "audit" and not name.startswith("_")
     }
+
+
+def _put_first(experiment: Any) -> None:
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+
+    plugin_data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in FIRST
+    plugin_data.content = content.SerializeToString()
