@@ -118,10 +118,9 @@ def quiet_trainer() -> Callable[..., Trainer]:
     return make
 
 
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
-    """Runs the real command line in this process, in an empty folder, and gives the exit code."""
-    monkeypatch.chdir(tmp_path)
+def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the real command line in this process, in a folder, and gives the exit code."""
+    monkeypatch.chdir(folder)
 
     def run(*arguments: object) -> int:
         monkeypatch.setattr(sys, "argv", ["lightning-transfer", *map(str, arguments)])
@@ -132,6 +131,12 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., in
         return 0
 
     return run
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """The command line in an empty folder."""
+    return command_in(tmp_path, monkeypatch)
 
 
 @pytest.fixture
