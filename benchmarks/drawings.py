@@ -3,8 +3,8 @@
     python -m benchmarks.drawings
 
 It runs `lightning-transfer compare`'s own runs with and without, side by side, on one thread, and counts the main
-process's processor time, which other work on the machine hardly changes. "An epoch" is the mean over a run's epochs,
-validation included, without what is drawn once at the end; "a fit" is all of `Trainer.fit`.
+process's processor time, which other work on the machine hardly changes. "An epoch" is the mean over all of a run,
+validations included, but not what is drawn once at the end; "a fit" is all of `Trainer.fit`.
 """
 
 from __future__ import annotations
