@@ -19,7 +19,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.text import Text
 
-from lightning_transfer.callbacks.present import callbacks_of
+from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.callbacks.present import callbacks_of, present
+from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
 from lightning_transfer.callbacks.tensorboard.drawings import Drawings
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import ModuleError, TransferError
@@ -29,6 +31,7 @@ from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.modules.checkpoint import ORIGINS, read_checkpoint
 from lightning_transfer.modules.classifier import Classifier
 from lightning_transfer.modules.feature_classifier import FeatureClassifier
+from lightning_transfer.modules.fine_tuning import FineTuningClassifier
 from lightning_transfer.precision import default_precision
 
 PROGRAM = "lightning-transfer"
@@ -52,20 +55,25 @@ class FeatureOptions:
     Args:
         root: The folder of feature stores; null for none: every picture then goes through the base each time.
         dtype: What to keep features as.
+        views: How often each training picture is taken, augmented but for the first time; epoch e trains on view e
+            modulo that number.
+        cache_prefix: In fine-tuning, keep the outputs of the stages that never thaw, and train on those.
     """
 
     root: str | None = "features"
     dtype: FeatureDtype = "float16"
+    views: int = 1
+    cache_prefix: bool = False
 
 
 class TransferTrainer(Trainer):
     """Lightning's Trainer, which can also extract."""
 
     def extract(
-        self, model: Classifier, datamodule: ImageFolderDataModule, root: str, dtype: FeatureDtype
+        self, base: ConvBase, datamodule: ImageFolderDataModule, root: str, options: FeatureOptions
     ) -> FeatureStore:
         """Run the base once over every picture, and keep its outputs on disk."""
-        return extract_features(self, model.base, datamodule, root, dtype)
+        return extract_features(self, base, datamodule, root, options.dtype, options.views)
 
 
 class TransferCLI(LightningCLI):
@@ -82,7 +90,7 @@ class TransferCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's commands but `predict`, for which a checkpoint and a folder are enough; and `extract`."""
-        commands = {**LightningCLI.subcommands(), "extract": {"model", "datamodule", "root", "dtype"}}
+        commands = {**LightningCLI.subcommands(), "extract": {"base", "datamodule", "root", "options"}}
         del commands["predict"]
         return commands
 
@@ -137,19 +145,19 @@ class TransferCLI(LightningCLI):
 
     def extract(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Extracts, and says where to."""
-        root, dtype = self._feature_options()
-        if root is None:
+        options = self._feature_options()
+        if options.root is None:
             raise ModuleError("features.root is null: extract needs a folder to put the store in.")
         if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule):
             raise ModuleError(
                 f"extract needs a model of lightning_transfer and pictures in folders; got {type(model).__name__} "
                 f"and {type(datamodule).__name__}."
             )
-        print(self.trainer.extract(model, datamodule, root, dtype))  # noqa: T201
+        print(self.trainer.extract(self._stored_base(model), datamodule, options.root, options))  # noqa: T201
 
     def before_fit(self) -> None:
         """Extracts the features, if the model trains on them; draws what is wanted."""
-        self._serve_features()
+        self._serve_features(fitting=True)
         drawings: Drawings = self._get(self.config_init, "tensorboard")
         if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
             # Before those that save, which Lightning keeps at the end.
@@ -161,14 +169,23 @@ class TransferCLI(LightningCLI):
 
     before_test = before_validate
 
-    def _feature_options(self) -> tuple[str | None, FeatureDtype]:
-        options = self._get(self.config_init, "features")
-        return options.root, options.dtype
+    def _feature_options(self) -> FeatureOptions:
+        options: FeatureOptions = self._get(self.config_init, "features")
+        return options
 
-    def _serve_features(self) -> None:
-        root, dtype = self._feature_options()
-        if root is None or not isinstance(self.model, FeatureClassifier):
+    def _stored_base(self, model: Classifier) -> ConvBase:
+        """What of the base is run once: all of it, or in fine-tuning the stages that never thaw."""
+        schedules = present(self.trainer, StagedUnfreeze)
+        if self._feature_options().cache_prefix and isinstance(model, FineTuningClassifier) and schedules:
+            return model.frozen_prefix(schedules[0])
+        return model.base
+
+    def _serve_features(self, fitting: bool = False) -> None:
+        options, model = self._feature_options(), self.model
+        cached = fitting and options.cache_prefix and isinstance(model, FineTuningClassifier)
+        if options.root is None or not (cached or isinstance(model, FeatureClassifier)):
             return
+        assert isinstance(model, Classifier)
         if not isinstance(self.datamodule, ImageFolderDataModule):
             name = type(self.datamodule).__name__
             rank_zero_info(
@@ -176,7 +193,7 @@ class TransferCLI(LightningCLI):
             )
             return
         images = self.datamodule
-        store = extract_features(self.trainer, self.model.base, images, root, dtype)
+        store = self.trainer.extract(self._stored_base(model), images, options.root, options)
         self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images)
 
 

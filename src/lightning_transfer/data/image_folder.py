@@ -89,6 +89,20 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
         return to_tensor(picture), self.images.samples.labels[index]
 
 
+class View(Dataset[tuple[Tensor, int]]):
+    """Augmented pictures as they are in one epoch: item i is ((3, H, W) uint8, label)."""
+
+    def __init__(self, pictures: AugmentedDataset, epoch: int) -> None:
+        self.pictures = pictures
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.pictures[self.epoch, index]
+
+
 class ImageFolderDataModule(LightningDataModule):
     """Pictures below a folder, any number of classes, in batches of ((B, 3, H, W) uint8, (B,) int64).
 

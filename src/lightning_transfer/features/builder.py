@@ -75,11 +75,11 @@ class StoreBuilder:
         return True
 
     def write(self, split: str, rows: Sequence[int], features: npt.NDArray[Any]) -> None:
-        """Writes the features of some samples of a split.
+        """Writes the features of some rows of a split.
 
         Args:
             split: Its name.
-            rows: Which samples, n of them.
+            rows: Which of its V · N rows, n of them.
             features: (n, C, h, w), floating.
 
         Raises:
@@ -89,7 +89,7 @@ class StoreBuilder:
             stored = np.ascontiguousarray(features, dtype=self.manifest.dtype)
         finite = np.isfinite(stored).reshape(len(stored), -1).all(axis=1)
         if not finite.all():
-            picture = self.manifest.splits[split].paths[rows[int(np.argmin(finite))]]
+            picture = self.manifest.splits[split].path(rows[int(np.argmin(finite))])
             raise StoreError(
                 f"The features of {split} picture {picture} are not finite in {self.manifest.dtype}. "
                 "If its pixels are sound, store them wider: --features.dtype float32."

@@ -1,6 +1,6 @@
 """Serves a feature store to a Trainer.
 
-Shapes: B batch, C channels, h w feature map.
+Shapes: B batch, C channels, h w feature map, V views.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_transfer.data.image_folder import ImageFolderDataModule
-from lightning_transfer.data.sampler import EpochSampler
+from lightning_transfer.data.sampler import EpochIndexSampler
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.store import FeatureStore
 
@@ -23,18 +23,27 @@ Batch = tuple[Tensor, Tensor]
 
 
 class FeatureDataset(Dataset[Batch]):
-    """One split of a store, fetched a batch at a time: ((B, C, h, w) in the store's dtype, (B,) int64)."""
+    """One split of a store, fetched a batch at a time: ((B, C, h, w) in the store's dtype, (B,) int64).
+
+    Samples are asked for as (epoch, index): epoch e has view e mod V.
+    """
 
     def __init__(self, store: FeatureStore, split: str) -> None:
-        self.features = store.features(split)
+        self.views = [store.features(split, view) for view in range(store.views(split))]
         self.labels = torch.from_numpy(store.labels(split))
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, indices: list[int]) -> Batch:
+    def __getitems__(self, places: list[tuple[int, int]]) -> Batch:
         """What DataLoader calls, where there is one, in place of `__getitem__` for each sample."""
-        return torch.from_numpy(self.features[indices]), self.labels[indices]
+        epoch, _ = places[0]  # a batch is of one epoch
+        indices = np.array([index for _, index in places])
+        # In the order of the file, which a disk likes better, and then in the batch's.
+        order = indices.argsort()
+        features = np.empty((len(indices), *self.views[0].shape[1:]), self.views[0].dtype)
+        features[order] = self.views[epoch % len(self.views)][indices[order]]
+        return torch.from_numpy(features), self.labels[indices]
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -89,6 +98,21 @@ class FeatureDataModule(LightningDataModule):
         """How the pictures were brought to their size, "squash" or "crop"."""
         return str(self.store.manifest.recipe["resize"])
 
+    @property
+    def last_stage(self) -> str:
+        """The stage of the base whose outputs these are."""
+        return str(self.store.manifest.recipe["last_stage"])
+
+    @property
+    def base_fingerprint(self) -> str:
+        """Of the base up to that stage, see `ConvBase.fingerprint`."""
+        return str(self.store.manifest.recipe["base_fingerprint"])
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(C, h, w)."""
+        return self.store.feature_shape
+
     def class_counts(self, split: str = "train") -> tuple[int, ...]:
         """How many samples of each class a split has, K numbers."""
         return tuple(np.bincount(self.store.labels(split), minlength=self.num_classes).tolist())
@@ -99,7 +123,9 @@ class FeatureDataModule(LightningDataModule):
         Reading is a copy out of the page cache, for which a worker process would cost more than it saves.
         """
         dataset = FeatureDataset(self.store, split)
-        sampler = EpochSampler(len(dataset), self.seed, shuffle)
+        sampler = EpochIndexSampler(len(dataset), self.seed, shuffle)
+        if shuffle:
+            sampler.follow(self.trainer)
         # By keyword: Lightning makes a loader anew for predict, from the arguments by name.
         return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is)
 

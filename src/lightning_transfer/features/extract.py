@@ -1,6 +1,6 @@
 """The only way features come to be.
 
-Shapes: C channels, h w feature map, N samples.
+Shapes: C channels, h w feature map, N samples, V views.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,10 +21,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from lightning_transfer.backbones.conv_base import ConvBase
-from lightning_transfer.data.image_folder import ImageDataset, ImageFolderDataModule
+from lightning_transfer.data.image_folder import AugmentedDataset, ImageDataset, ImageFolderDataModule, View
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.extractor import FeatureExtractor
@@ -40,12 +41,16 @@ def extract_features(
     images: ImageFolderDataModule,
     root: str | Path = "features",
     dtype: FeatureDtype = "float16",
+    views: int = 1,
 ) -> FeatureStore:
     """Runs a base once over all pictures of a data module, and keeps its outputs on disk.
 
     Where a complete store of the same inputs is there, it is returned, and the base does not run. The pictures
-    are taken as they are, in their order; device, precision and number of processes are the Trainer's, and its
-    other callbacks and its loggers are not called.
+    are taken in their order; device, precision and number of processes are the Trainer's, and its other callbacks
+    and its loggers are not called.
+
+    With several views each training picture is there V times: as it is, and as the data module's augmentation
+    changes it in epochs 1 to V - 1 of a live run. Training takes view e mod V in epoch e.
 
     Args:
         trainer: It may go on to fit.
@@ -54,6 +59,7 @@ def extract_features(
         root: The folder of stores; each store is a folder in it, whose name ends in the fingerprint of the base's
             weights, its last stage, the pictures' contents, their size and resizing, precision, and versions.
         dtype: What to keep features as.
+        views: V, of the training pictures; the others are taken once, as they are.
 
     Returns:
         The store, (C, h, w) a picture.
@@ -67,7 +73,8 @@ def extract_features(
     images.prepare_data()
     images.setup("predict")
     datasets = {split: images.dataset(split) for split in images.splits}
-    manifest = _manifest(base, images, datasets, dtype, str(trainer.precision))
+    _check_views(views, images)
+    manifest = _manifest(base, images, datasets, dtype, str(trainer.precision), views)
     name = f"{base.name}-{base.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
     builder = StoreBuilder(Path(root) / name, manifest)
     if builder.exists():
@@ -76,12 +83,14 @@ def extract_features(
         if trainer.world_size == 1:
             return FeatureStore(builder.path)
     else:
+        times = f", those to train on {views} times," if views > 1 else ""
+        pictures = f"{sum(map(len, datasets.values())):,} pictures{times}"
         rank_zero_info(
-            f"Extracting the features of {sum(map(len, datasets.values())):,} pictures with {base.name} up to "
-            f"{base.stage_names[-1]}: {manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
+            f"Extracting the features of {pictures} with {base.name} up to {base.stage_names[-1]}: "
+            f"{manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
         )
     loader: DataLoader[tuple[Tensor, int]] = DataLoader(
-        ConcatDataset(datasets.values()),
+        ConcatDataset(_in_the_stores_order(images, datasets, views)),
         batch_size=images.batch_size,
         num_workers=images.num_workers,
         pin_memory=torch.cuda.is_available(),
@@ -95,6 +104,27 @@ def extract_features(
     if trainer.interrupted or not builder.exists():
         raise StoreError(f"The extraction to {builder.path} was stopped; nothing is kept of it.")
     return FeatureStore(builder.path)
+
+
+def _check_views(views: int, images: ImageFolderDataModule) -> None:
+    if views < 1:
+        raise StoreError(f"views={views}: wanted a whole number from 1 on.")
+    if views > 1 and images.augmentation is None:
+        raise StoreError(
+            f"views={views} of each training picture would be all the same: the data has no augmentation."
+        )
+
+
+def _in_the_stores_order(
+    images: ImageFolderDataModule, datasets: dict[str, ImageDataset], views: int
+) -> Iterator[Dataset[tuple[Tensor, int]]]:
+    """Split by split, and the training split view by view."""
+    for split, dataset in datasets.items():
+        yield dataset
+        if split == "train" and images.augmentation is not None:
+            augmented = AugmentedDataset(dataset, images.augmentation, images.seed)
+            for view in range(1, views):
+                yield View(augmented, view)
 
 
 @contextmanager
@@ -114,7 +144,12 @@ def _only(trainer: Trainer, writer: FeatureWriter) -> Iterator[None]:
 
 
 def _manifest(
-    base: ConvBase, images: ImageFolderDataModule, datasets: dict[str, ImageDataset], dtype: str, precision: str
+    base: ConvBase,
+    images: ImageFolderDataModule,
+    datasets: dict[str, ImageDataset],
+    dtype: str,
+    precision: str,
+    views: int,
 ) -> Manifest:
     recipe: dict[str, Any] = {
         "base": base.name,
@@ -131,6 +166,8 @@ def _manifest(
             "pillow": PIL.__version__,
         },
     }
+    if views > 1 and images.augmentation is not None:
+        recipe["views"] = {"number": views, "seed": images.seed, **asdict(images.augmentation)}
     named = json.dumps({**recipe, "class_names": images.class_names}, sort_keys=True)
     return Manifest(
         fingerprint=hashlib.sha256(named.encode()).hexdigest(),
@@ -138,7 +175,10 @@ def _manifest(
         class_names=images.class_names,
         feature_shape=base.out_shape(images.image_size),
         dtype=dtype,
-        splits={split: SplitManifest(data.samples.paths, data.samples.labels) for split, data in datasets.items()},
+        splits={
+            split: SplitManifest(data.samples.paths, data.samples.labels, views if split == "train" else 1)
+            for split, data in datasets.items()
+        },
     )
 
 

@@ -1,6 +1,6 @@
 """What a feature store says of itself.
 
-Shapes: C channels, h w feature map, K classes, N samples.
+Shapes: C channels, h w feature map, K classes, N samples, V views.
 """
 
 from __future__ import annotations
@@ -28,10 +28,20 @@ class SplitManifest:
     Attributes:
         paths: N picture files, below the data's root.
         labels: N class indices.
+        views: V, how often each picture was taken: as it is, and V - 1 times augmented.
     """
 
     paths: tuple[str, ...]
     labels: tuple[int, ...]
+    views: int = 1
+
+    def __len__(self) -> int:
+        """V · N, the rows of its array."""
+        return self.views * len(self.paths)
+
+    def path(self, row: int) -> str:
+        """The picture file of a row; rows go through all pictures, view by view."""
+        return self.paths[row % len(self.paths)]
 
 
 @dataclass(frozen=True)
@@ -55,8 +65,10 @@ class Manifest:
     splits: dict[str, SplitManifest]
 
     def shape(self, split: str) -> tuple[int, ...]:
-        """(N, C, h, w) of one split."""
-        return (len(self.splits[split].paths), *self.feature_shape)
+        """(N, C, h, w) of one split, or (V, N, C, h, w) where there are several views."""
+        found = self.splits[split]
+        views = (found.views,) if found.views > 1 else ()
+        return (*views, len(found.paths), *self.feature_shape)
 
     def header(self, split: str) -> bytes:
         """The beginning of the split's .npy file, which says type and shape."""
@@ -101,7 +113,7 @@ def read_manifest(path: Path) -> Manifest:
             feature_shape=tuple(fields["feature_shape"]),
             dtype=fields["dtype"],
             splits={
-                name: SplitManifest(tuple(split["paths"]), tuple(split["labels"]))
+                name: SplitManifest(tuple(split["paths"]), tuple(split["labels"]), split.get("views", 1))
                 for name, split in fields["splits"].items()
             },
         )

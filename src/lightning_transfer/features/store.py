@@ -46,7 +46,10 @@ class FeatureStore:
                 )
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{name} {len(split.paths):,}" for name, split in self.manifest.splits.items())
+        sizes = ", ".join(
+            f"{name} {len(split.paths):,}" + (f" × {split.views} views" if split.views > 1 else "")
+            for name, split in self.manifest.splits.items()
+        )
         return f"FeatureStore({str(self.path)!r}: {sizes}; {self.manifest.feature_shape} {self.manifest.dtype})"
 
     @property
@@ -64,13 +67,30 @@ class FeatureStore:
         """The splits there are."""
         return tuple(self.manifest.splits)
 
-    def features(self, split: str) -> npt.NDArray[Any]:
-        """(N, C, h, w) in the store's dtype, memory-mapped: only what is read is loaded.
+    def views(self, split: str) -> int:
+        """V: how often each picture of a split is there; the training split alone has more than one.
 
         Raises:
             StoreError: There is no such split.
         """
         self._check(split)
+        return self.manifest.splits[split].views
+
+    def features(self, split: str, view: int = 0) -> npt.NDArray[Any]:
+        """(N, C, h, w) in the store's dtype, memory-mapped: only what is read is loaded.
+
+        Args:
+            split: Its name.
+            view: Which one; 0 is the pictures as they are.
+
+        Raises:
+            StoreError: There is no such split or view.
+        """
+        self._check(split)
+        if not 0 <= view < self.views(split):
+            raise StoreError(
+                f"{self.path} has {self.views(split)} views of {split}: wanted one from 0, got {view}."
+            )
         features: npt.NDArray[Any] = np.load(self.path / f"{split}.npy", mmap_mode="r", allow_pickle=False)
         if features.shape != self.manifest.shape(split) or features.dtype != self.manifest.dtype:
             raise StoreError(
@@ -78,7 +98,7 @@ class FeatureStore:
                 f"{features.dtype}, wanted {self.manifest.shape(split)} {self.manifest.dtype}. "
                 f"Remove {self.path}; the features are then extracted again."
             )
-        return features
+        return features[view] if self.views(split) > 1 else features
 
     def labels(self, split: str) -> npt.NDArray[np.int64]:
         """(N,) int64.

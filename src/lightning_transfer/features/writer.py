@@ -17,8 +17,8 @@ from lightning_transfer.features.builder import StoreBuilder
 class FeatureWriter(BasePredictionWriter):
     """Writes each batch of features by the index of its samples, from every rank.
 
-    Samples are numbered through all splits, in the manifest's order. Rank 0 alone makes the store and publishes
-    it; where it finds it complete, nobody predicts.
+    Rows are numbered through all splits and their views, in the manifest's order. Rank 0 alone makes the store and
+    publishes it; where it finds it complete, nobody predicts.
 
     Args:
         builder: Of the store.
@@ -29,7 +29,7 @@ class FeatureWriter(BasePredictionWriter):
         self.builder = builder
         splits = builder.manifest.splits
         self.splits = tuple(splits)
-        self.starts = np.array([0, *accumulate(len(split.paths) for split in splits.values())])
+        self.starts = np.array([0, *accumulate(map(len, splits.values()))])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Rank 0 says whether there is anything to do."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_transfer.backbones.conv_base import ConvBase
 from lightning_transfer.backbones.freezing import Stages
 from lightning_transfer.callbacks.present import present
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
+from lightning_transfer.errors import ModuleError
 from lightning_transfer.modules.frozen_base import FrozenBaseClassifier
 
 
@@ -21,6 +23,39 @@ class FineTuningClassifier(FrozenBaseClassifier):
     def stages(self) -> Stages:
         """The base's stages, then "head"."""
         return {**dict(self.base.stages.items()), "head": self.head}
+
+    def frozen_prefix(self, schedule: StagedUnfreeze) -> ConvBase:
+        """The stages that never thaw, as a base whose outputs can be stored.
+
+        With `FeatureDataModule(extract_features(trainer, model.frozen_prefix(schedule), images, views=5))` for the
+        pictures they run once a view, and no more.
+
+        Raises:
+            BackboneError: The schedule thaws a stage that there is not.
+        """
+        thawing = [name for name in schedule.planned if name != "head"]
+        if not thawing:
+            return self.base
+        prefix, _ = self.base.split(min(thawing, key=self.base.stage_index))
+        return prefix
+
+    def setup(self, stage: str) -> None:
+        """Refuses outputs that a stage which is to thaw has already made.
+
+        Raises:
+            ModuleError: So it is; or see `Classifier`.
+        """
+        super().setup(stage)
+        if stage != "fit" or self.stored is None:
+            return
+        for schedule in present(self.trainer, StagedUnfreeze):
+            thawing = set(schedule.planned) - {"head", *self.stored.later_stages}
+            if early := [name for name in self.base.stage_names if name in thawing]:
+                last = self.base.stage_names[-len(self.stored.later_stages) - 1]
+                raise ModuleError(
+                    f"{', '.join(early)} would thaw, but the data are stored outputs of {last}, for which that has "
+                    "run: store those of model.frozen_prefix(schedule), or pass pictures."
+                )
 
     def on_fit_start(self) -> None:
         """Warns where nothing would ever thaw."""

@@ -1,6 +1,6 @@
 """A base and a head in one LightningModule, whose checkpoint is enough.
 
-Shapes: B batch, H W picture, K classes.
+Shapes: B batch, C channels, H W picture, h w feature map, K classes.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from lightning_transfer.backbones.freezing import Stages
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.heads import Head, Pool
 from lightning_transfer.modules.checkpoint import ORIGINS, check_same_base, fill, read_start
+from lightning_transfer.modules.stored_outputs import StoredOutputs, stored_outputs
 
 
 class Network(LightningModule):
@@ -51,6 +53,7 @@ class Network(LightningModule):
         self.pretrained_weights = weights
         self.class_names: tuple[str, ...] | None = None
         self.resize: str | None = None
+        self.stored: StoredOutputs | None = None
         self.base = ConvBase(base, None if start_from else weights, until)
         self.head = Head(self.base.out_shape(image_size), num_classes, pool, hidden, dropout)
         made_with = {"base": base, "until": until, "num_classes": num_classes, "pool": pool, "hidden": hidden}
@@ -61,18 +64,34 @@ class Network(LightningModule):
         """What may ever train, from the input to the output: what callbacks thaw, and the optimizer has."""
         return {"head": self.head}
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) pictures, uint8 or floating in [0, 1], to (B, K) logits."""
-        logits: Tensor = self.head(self.base(images))
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Pictures, or a stage's stored outputs, to logits.
+
+        Args:
+            inputs: (B, 3, H, W) pictures, uint8 or floating in [0, 1]; or (B, C, h, w), where the data module
+                serves outputs of that shape.
+
+        Returns:
+            (B, K) logits.
+        """
+        if self.stored is not None and inputs.shape[1:] == self.stored.shape:
+            features = inputs.to(self.head.logits.weight.dtype).contiguous(memory_format=torch.channels_last)
+            for name in self.stored.later_stages:
+                features = self.base.stages[name](features)
+        else:
+            features = self.base(inputs)
+        logits: Tensor = self.head(features)
         return logits
 
     def setup(self, stage: str) -> None:
-        """Takes class names and resizing from the data module, and checks the names against its own.
+        """Takes from the data module what it tells: class names, resizing, and where stored outputs come from.
 
         Raises:
-            ModuleError: They do not fit.
+            ModuleError: The classes are others than the checkpoint's, or the outputs those of another base.
         """
-        data = getattr(self.trainer, "datamodule", None)
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if hasattr(data, "last_stage"):
+            self.stored = stored_outputs(self.base, data)
         self.resize = getattr(data, "resize", self.resize)
         names = getattr(data, "class_names", None)
         if names is None:
