@@ -53,8 +53,8 @@ class FineTuningClassifier(FrozenBaseClassifier):
             if early := [name for name in self.base.stage_names if name in thawing]:
                 last = self.base.stage_names[-len(self.stored.later_stages) - 1]
                 raise ModuleError(
-                    f"{', '.join(early)} would thaw, but the data are stored outputs of {last}, for which that has "
-                    "run: store those of model.frozen_prefix(schedule), or pass pictures."
+                    f"{', '.join(early)} would thaw, but the data are stored outputs of {last}: that has run. "
+                    "Store those of model.frozen_prefix(schedule), or pass pictures."
                 )
 
     def on_fit_start(self) -> None:
