@@ -1,17 +1,20 @@
 """The real command line, in fast runs, on pictures and weights that the tests make."""
 
+import inspect
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch.cli import LightningCLI
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import draw_folder, draw_picture
-from lightning_transfer import ConvBase, precision
+from lightning_transfer import ConvBase, cli, precision
 from lightning_transfer.callbacks.tensorboard.drawings import DRAWINGS
 from runs import differing, saved
 
@@ -49,6 +52,7 @@ def scalars(folder):
 
 def test_there_is_a_config_for_each_regime_and_a_few_overlays():
     assert [path.relative_to(ROOT / "configs").as_posix() for path in CONFIGS] == [
+        "cached_prefix.yaml",
         "feature_extraction.yaml",
         "fine_tuning.yaml",
         "fine_tuning_squeezenet.yaml",
@@ -391,7 +395,7 @@ def test_the_default_precision_is_the_processors(monkeypatch, capabilities, expe
 @pytest.mark.parametrize(("given", "said"), [([], True), (["--trainer.precision=32-true"], False)])
 def test_a_precision_that_was_chosen_is_said(monkeypatch, command, small, given, said):
     messages = []
-    monkeypatch.setattr("lightning_transfer.cli.rank_zero_info", messages.append)
+    monkeypatch.setattr("lightning_transfer.lightning_cli.rank_zero_info", messages.append)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     assert command("extract", *FIT[1:], *small(), *FAST[1:], *given) == 0
     assert any("this machine has units for it" in message for message in messages) is said
@@ -401,9 +405,64 @@ def test_both_ways_to_call_it_list_all_commands():
     program = Path(sys.executable).with_name("lightning-transfer")
     for start in ([sys.executable, "-m", "lightning_transfer"], [program]):
         run = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True)
-        for verb in ("fit", "validate", "test", "predict", "extract", "summary"):
-            assert verb in run.stdout
+        listed = [line.split()[0] for line in run.stdout.splitlines() if line.startswith("  ")]
+        assert listed == list(cli.OVERVIEW)
         assert run.stdout.startswith("usage: lightning-transfer")
+
+
+def test_the_list_of_commands_says_what_they_say_of_themselves(command, capsys):
+    lightnings = {*LightningCLI.subcommands(), "extract"} - {"predict"}
+    assert set(cli.OVERVIEW) == {*cli.COMMANDS, *lightnings}
+    for name, about in cli.OVERVIEW.items():
+        if name in cli.COMMANDS:
+            function = getattr(import_module(f"lightning_transfer.commands.{name}"), name)
+            assert inspect.getdoc(function).startswith(about), name
+        assert command(name, "--help") == 0
+        assert "usage: lightning-transfer" in capsys.readouterr().out
+
+
+def test_a_command_imports_what_it_uses(checkpoints, tmp_path):
+    """In a fresh process, since this one has imported everything."""
+    draw_picture(tmp_path / "a.jpg", (200, 90, 60), 0)
+    code = "import sys; from lightning_transfer import cli; cli.main(); print(*sys.modules, file=sys.stderr)"
+    arguments = ["classify", str(checkpoints["FeatureClassifier"]), "a.jpg"]
+    run = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.startswith("a.jpg")
+    imported = set(run.stderr.split())
+    assert "lightning_transfer.commands.classify" in imported
+    others = {f"lightning_transfer.commands.{name}" for name in cli.COMMANDS if name != "classify"}
+    others |= {"lightning_transfer.lightning_cli", "lightning_transfer.regimes", "lightning.pytorch.cli"}
+    assert imported & {*others, "lightning_transfer.reports.figures", "captum", "onnx", "tensorboard"} == set()
+
+
+CACHED = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "cached_prefix.yaml")]
+
+
+def test_the_frozen_prefix_runs_once_a_view(command, small, passes, capsys):
+    flags = [*vgg(small), *FAST, "--tensorboard.graph=false", "--trainer.max_epochs=6"]
+    assert command("fit", *CACHED, *flags, "--trainer.callbacks.schedule={0: [head], 3: [block5]}") == 0
+    assert len(passes) == 5 * 24 + 12 + 12
+    (store,) = Path("features").glob("vgg11-block4-64-*")
+    assert (store / "manifest.json").exists()
+    best = "--ckpt_path=checkpoints/fine_tuning/best.ckpt"
+    assert command("test", *CACHED, *small(weights="nowhere.pth"), *FAST[1:], best) == 0
+    assert len(passes) == 5 * 24 + 12 + 12 + 12, "tested on pictures"
+    before = torch.load("checkpoints/fine_tuning/last.ckpt", weights_only=True)["state_dict"]
+    assert {key.split(".")[2] for key in before if key.startswith("base.stages")} == {
+        f"block{number}" for number in range(1, 6)
+    }
+
+
+def test_extract_makes_the_store_that_a_cached_fit_uses(command, small, passes, capsys):
+    flags = [*vgg(small), *FAST[1:], "--trainer.callbacks.schedule={0: [head], 3: [block5]}"]
+    assert command("extract", *CACHED, *flags, "--features.views=2") == 0
+    assert "vgg11-block4-64-" in capsys.readouterr().out
+    assert len(passes) == 2 * 24 + 12 + 12
+    flags = [*flags, "--trainer.max_epochs=1", "--tensorboard.graph=false", "--features.views=2"]
+    assert command("fit", *CACHED, *flags) == 0
+    assert len(passes) == 2 * 24 + 12 + 12
 
 
 @pytest.mark.parametrize("flags", [["--trainer.logger=false"], ["--trainer.fast_dev_run=2"]])

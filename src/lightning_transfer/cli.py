@@ -1,4 +1,4 @@
-"""`lightning-transfer`: Lightning's own commands, `extract`, and the commands that need no Trainer."""
+"""`lightning-transfer`: the table of commands, and how each is called."""
 
 from __future__ import annotations
 
@@ -6,37 +6,34 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import docstring_parser
 from jsonargparse import ArgumentParser
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.text import Text
 
-from lightning_transfer.backbones.conv_base import ConvBase
-from lightning_transfer.callbacks.present import callbacks_of, present
-from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
-from lightning_transfer.callbacks.tensorboard.drawings import Drawings
-from lightning_transfer.data.image_folder import ImageFolderDataModule
-from lightning_transfer.errors import ModuleError, TransferError
-from lightning_transfer.features.datamodule import FeatureDataModule
-from lightning_transfer.features.extract import FeatureDtype, extract_features
-from lightning_transfer.features.store import FeatureStore
-from lightning_transfer.modules.checkpoint import ORIGINS, read_checkpoint
-from lightning_transfer.modules.classifier import Classifier
-from lightning_transfer.modules.feature_classifier import FeatureClassifier
-from lightning_transfer.modules.fine_tuning import FineTuningClassifier
-from lightning_transfer.precision import default_precision
+from lightning_transfer.errors import TransferError
 
 PROGRAM = "lightning-transfer"
-# Each is the function of that name in lightning_transfer.commands, with the arguments that need no flag; what it
-# needs is imported when it is called for.
+DESCRIPTION = "Transfer learning with a pretrained convolutional network."
+# The commands in the order in which one meets them, with the first line of what each says of itself.
+OVERVIEW = {
+    "compare": "Run feature extraction, frozen base and fine-tuning on the same pictures, and compare them.",
+    "probe": "Train a linear classifier on every stage of a base at once, and say how much of the base to keep.",
+    "summary": "Print the layer table of a base: name, type, output shape, parameters.",
+    "extract": "Run the base once over every picture, and keep its outputs on disk.",
+    "fit": "Train, on pictures or on features, which are extracted where they are not there.",
+    "validate": "Scores on the validation pictures.",
+    "test": "Scores on the test pictures.",
+    "predict": "Write a CSV file with a row for each picture of a folder: path, label, probability of each class.",
+    "classify": "Print what each picture shows: file, class, probability.",
+    "explain": "Draw a picture, and beside it Grad-CAM's heat: which places speak for a class.",
+    "export": "Write a checkpoint's network as a file for onnxruntime or torch.export",
+}
+# Those that are not Lightning's: each is the function of that name in lightning_transfer.commands, with those of its
+# arguments that need no flag. What it needs is imported when it is called for.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "classify": ("checkpoint", "pictures"),
     "compare": (),
@@ -46,155 +43,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "probe": (),
     "summary": (),
 }
-
-
-@dataclass
-class FeatureOptions:
-    """Where and how a base's outputs are kept.
-
-    Args:
-        root: The folder of feature stores; null for none: every picture then goes through the base each time.
-        dtype: What to keep features as.
-        views: How often each training picture is taken, augmented but for the first time; epoch e trains on view e
-            modulo that number.
-        cache_prefix: In fine-tuning, keep the outputs of the stages that never thaw, and train on those.
-    """
-
-    root: str | None = "features"
-    dtype: FeatureDtype = "float16"
-    views: int = 1
-    cache_prefix: bool = False
-
-
-class TransferTrainer(Trainer):
-    """Lightning's Trainer, which can also extract."""
-
-    def extract(
-        self, base: ConvBase, datamodule: ImageFolderDataModule, root: str, options: FeatureOptions
-    ) -> FeatureStore:
-        """Run the base once over every picture, and keep its outputs on disk."""
-        return extract_features(self, base, datamodule, root, options.dtype, options.views)
-
-
-class TransferCLI(LightningCLI):
-    """LightningCLI that extracts features, if it must, before it trains or tests on them.
-
-    The number of classes and the pictures' size are the data's; `--ckpt_path` brings base and head along, so
-    that no weights file is looked for.
-    """
-
-    model: LightningModule
-    datamodule: LightningDataModule
-    trainer: TransferTrainer
-
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Lightning's commands but `predict`, for which a checkpoint and a folder are enough; and `extract`."""
-        commands = {**LightningCLI.subcommands(), "extract": {"base", "datamodule", "root", "options"}}
-        del commands["predict"]
-        return commands
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds `--features.*` and `--tensorboard.*`; the model learns from the data what it must know of them."""
-        parser.add_class_arguments(FeatureOptions, "features")
-        parser.add_class_arguments(Drawings, "tensorboard")
-        parser.link_arguments("data.init_args.image_size", "model.init_args.image_size")
-        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
-
-    def _parse_ckpt_path(self) -> None:
-        """Takes the model's arguments from the checkpoint, where there is one.
-
-        Lightning's own way overrides what was typed, for fit too, and wants the classes importable
-        (https://github.com/Lightning-AI/pytorch-lightning/issues/21455).
-        """
-        self.checkpoint: dict[str, Any] | None = None
-        config = self.config[self.config.subcommand]
-        path = config.get("ckpt_path")
-        if path is None or path in ("best", "last", "hpc"):
-            return
-        self.checkpoint = read_checkpoint(path)
-        if "class_names" not in self.checkpoint:
-            super()._parse_ckpt_path()  # of a module of somebody else's
-            return
-        arguments = config.model.init_args
-        origins = dict.fromkeys(ORIGINS)
-        recorded = origins if self.config.subcommand == "fit" else self.checkpoint["hyper_parameters"]
-        for name in recorded.keys() & arguments.keys():
-            arguments[name] = recorded[name]
-
-    def before_instantiate_classes(self) -> None:
-        """Says which precision was chosen for the machine."""
-        precision = self._get(self.config, "trainer").precision
-        if precision == default_precision() == "bf16-mixed":
-            rank_zero_info(
-                "Precision bf16-mixed: this machine has units for it. Else pass --trainer.precision 32-true."
-            )
-
-    def after_instantiate_classes(self) -> None:
-        """Fills the model from the checkpoint now, since features may have to be extracted with its base."""
-        if self.checkpoint is None or not isinstance(self.model, Classifier):
-            return
-        try:
-            self.model.on_load_checkpoint(self.checkpoint)
-            self.model.load_state_dict(self.checkpoint["state_dict"])
-        except RuntimeError as error:
-            raise ModuleError(
-                f"The checkpoint does not fit {type(self.model).__name__} as it is configured: {error} "
-                "Pass the arguments it was trained with."
-            ) from error
-
-    def extract(self, model: LightningModule, datamodule: LightningDataModule) -> None:
-        """Extracts, and says where to."""
-        options = self._feature_options()
-        if options.root is None:
-            raise ModuleError("features.root is null: extract needs a folder to put the store in.")
-        if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule):
-            raise ModuleError(
-                f"extract needs a model of lightning_transfer and pictures in folders; got {type(model).__name__} "
-                f"and {type(datamodule).__name__}."
-            )
-        print(self.trainer.extract(self._stored_base(model), datamodule, options.root, options))  # noqa: T201
-
-    def before_fit(self) -> None:
-        """Extracts the features, if the model trains on them; draws what is wanted."""
-        self._serve_features(fitting=True)
-        drawings: Drawings = self._get(self.config_init, "tensorboard")
-        if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
-            # Before those that save, which Lightning keeps at the end.
-            callbacks_of(self.trainer)[:0] = drawings.callbacks()
-
-    def before_validate(self) -> None:
-        """Extracts the features, if the model takes them."""
-        self._serve_features()
-
-    before_test = before_validate
-
-    def _feature_options(self) -> FeatureOptions:
-        options: FeatureOptions = self._get(self.config_init, "features")
-        return options
-
-    def _stored_base(self, model: Classifier) -> ConvBase:
-        """What of the base is run once: all of it, or in fine-tuning the stages that never thaw."""
-        schedules = present(self.trainer, StagedUnfreeze)
-        if self._feature_options().cache_prefix and isinstance(model, FineTuningClassifier) and schedules:
-            return model.frozen_prefix(schedules[0])
-        return model.base
-
-    def _serve_features(self, fitting: bool = False) -> None:
-        options, model = self._feature_options(), self.model
-        cached = fitting and options.cache_prefix and isinstance(model, FineTuningClassifier)
-        if options.root is None or not (cached or isinstance(model, FeatureClassifier)):
-            return
-        assert isinstance(model, Classifier)
-        if not isinstance(self.datamodule, ImageFolderDataModule):
-            name = type(self.datamodule).__name__
-            rank_zero_info(
-                f"{name} names no picture files, so nothing is kept: its batches are used as they come."
-            )
-            return
-        images = self.datamodule
-        store = self.trainer.extract(self._stored_base(model), images, options.root, options)
-        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images)
 
 
 def main() -> None:
@@ -207,16 +55,33 @@ def main() -> None:
     # Lightning 2.6 with torch from 2.13 on.
     warnings.filterwarnings("ignore", ".*LeafSpec")
     try:
-        if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+        if sys.argv[1:] in ([], ["-h"], ["--help"]):
+            _overview()
+        elif sys.argv[1] in COMMANDS:
             _own_command(sys.argv[1], sys.argv[2:])
         else:
-            _lightning_cli()
+            from lightning_transfer import lightning_cli
+
+            lightning_cli.run(PROGRAM, DESCRIPTION)
     except Exception as error:
         mendable = _mendable(error)
         if mendable is None:
             raise
         Console(stderr=True).print(Text.assemble(("error: ", "bold red"), _plain(mendable)), soft_wrap=True)
         sys.exit(1)
+
+
+def _overview() -> None:
+    """In place of Lightning's, for which the arguments of all commands would have to be gathered."""
+    lines = [
+        f"usage: {PROGRAM} COMMAND [arguments]",
+        "",
+        DESCRIPTION,
+        "",
+        "commands, each with a --help of its own:",
+    ]
+    lines += [f"  {name:<10}{about}" for name, about in OVERVIEW.items()]
+    print("\n".join(lines))  # noqa: T201
 
 
 def _own_command(name: str, arguments: list[str]) -> None:
@@ -234,22 +99,6 @@ def _own_command(name: str, arguments: list[str]) -> None:
             parser.add_argument(f"--{argument}", action="store_true", help=about[argument])
     parser.add_function_arguments(function, skip=plain, as_positional=False)
     function(**parser.parse_args(arguments).as_dict())
-
-
-def _lightning_cli() -> None:
-    TransferCLI(
-        trainer_class=TransferTrainer,
-        trainer_defaults={"precision": default_precision()},
-        seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
-        load_from_checkpoint_support=False,
-        auto_configure_optimizers=False,
-        parser_kwargs={
-            "prog": PROGRAM,
-            "description": "Transfer learning with a pretrained convolutional network.",
-            "epilog": f"Other commands, with a --help of their own: {', '.join(COMMANDS)}.",
-        },
-    )
 
 
 def _mendable(error: BaseException | None) -> TransferError | None:

@@ -35,9 +35,10 @@ from lightning_transfer import (
     WrongPictures,
     extract_features,
 )
-from lightning_transfer.callbacks.tensorboard import confusion_matrix, wrong_pictures
+from lightning_transfer.callbacks.tensorboard import confusion_matrix
 from lightning_transfer.callbacks.tensorboard.drawings import DRAWINGS, Drawings
 from lightning_transfer.errors import CallbackError
+from lightning_transfer.reports import figures
 from runs import Stranger, noise, pictures_of
 
 STAGES = ("stem", "fire2", "fire3", "fire4", "fire5", "fire6", "fire7", "fire8", "fire9")
@@ -240,7 +241,7 @@ def drawn(monkeypatch, quiet_trainer, pictures, tmp_path, weights_file):
 
 
 def test_wrong_pictures_are_the_most_certain_of_the_wrong_ones(drawn, pictures):
-    seen, probabilities, found = drawn(WrongPictures(count=3), wrong_pictures, "gallery")
+    seen, probabilities, found = drawn(WrongPictures(count=3), figures, "gallery")
     ((shown, captions, title),) = seen
     certainty, predictions = probabilities.max(1)
     wrong = sorted((i for i in range(12) if predictions[i] != LABELS[i]), key=lambda i: -certainty[i])

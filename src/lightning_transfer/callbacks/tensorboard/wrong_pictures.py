@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lightning_transfer.callbacks.tensorboard.pictures import validation_pictures
 from lightning_transfer.callbacks.tensorboard.validation import ValidationDrawing, class_names_of
-from lightning_transfer.reports.figures import gallery
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -47,6 +46,8 @@ class WrongPictures(ValidationDrawing):
         labels: Tensor,
     ) -> None:
         """See `ValidationDrawing`."""
+        from lightning_transfer.reports.figures import gallery  # only here: it takes long to import
+
         pictures = validation_pictures(trainer, type(self).__name__)
         names = class_names_of(trainer, pl_module, probabilities.shape[1])
         certainty, predictions = probabilities.max(dim=1)
