@@ -32,8 +32,8 @@ OVERVIEW = {
     "explain": "Draw a picture, and beside it Grad-CAM's heat: which places speak for a class.",
     "export": "Write a checkpoint's network as a file for onnxruntime or torch.export",
 }
-# Those that are not Lightning's: each is the function of that name in lightning_transfer.commands, with its arguments
-# that need no flag. What it needs is imported when it is called for.
+# Those that are not Lightning's, and which of their arguments need no flag. Each is the function of its name in
+# lightning_transfer.commands; what it needs is imported when it is called for.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "classify": ("checkpoint", "pictures"),
     "compare": (),
