@@ -36,12 +36,14 @@ class FeatureOptions:
         views: How often each training picture is taken, augmented but for the first time; epoch e trains on view e
             modulo that number.
         cache_prefix: In fine-tuning, keep the outputs of the stages that never thaw, and train on those.
+        in_memory: Read the features once, and keep them in memory.
     """
 
     root: str | None = "features"
     dtype: FeatureDtype = "float16"
     views: int = 1
     cache_prefix: bool = False
+    in_memory: bool = False
 
 
 class TransferTrainer(Trainer):
@@ -172,7 +174,7 @@ class TransferCLI(LightningCLI):
             return
         images = self.datamodule
         store = self.trainer.extract(self._stored_base(model), images, options.root, options)
-        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images)
+        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images, options.in_memory)
 
 
 def run(program: str, description: str) -> None:

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from lightning_transfer import ConvBase, FeatureDataModule, FeatureStore, ImageFolderDataModule, extract_features
+from lightning_transfer.errors import StoreError
+from lightning_transfer.features import datamodule
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +63,13 @@ def test_a_batch_is_one_read(store, monkeypatch):
     features = store.features("train")
 
     class Counting:
+        shape, dtype = features.shape, features.dtype
+
         def __getitem__(self, indices):
             reads.append(len(indices))
             return np.asarray(features[indices])
 
-    monkeypatch.setattr(FeatureStore, "features", lambda self, split: Counting())
+    monkeypatch.setattr(FeatureStore, "features", lambda self, split, view=0: Counting())
     list(FeatureDataModule(store, batch_size=8).train_dataloader())
     assert reads == [8, 8, 8]
 
@@ -75,3 +79,20 @@ def test_it_tells_how_its_pictures_were_resized(resize, pictures, weights_file, 
     images = ImageFolderDataModule(str(pictures), image_size=64, resize=resize, num_workers=0)
     base = ConvBase("squeezenet1_1", str(weights_file))
     assert FeatureDataModule(extract_features(quiet_trainer(), base, images, tmp_path)).resize == resize
+
+
+def test_in_memory_it_serves_the_same_and_the_disk_is_read_once(store, monkeypatch):
+    mapped, kept = FeatureDataModule(store, seed=3), FeatureDataModule(store, seed=3, in_memory=True)
+    for one, other in zip(epoch(mapped.train_dataloader(), 2), epoch(kept.train_dataloader(), 2), strict=True):
+        assert torch.equal(one, other)
+    assert not isinstance(kept.train_dataloader().dataset.views[0], np.memmap)
+    assert isinstance(mapped.train_dataloader().dataset.views[0], np.memmap)
+
+
+def test_what_does_not_fit_into_memory_is_refused_at_once(store, monkeypatch):
+    monkeypatch.setattr(datamodule, "available_memory", lambda: 1000)
+    with pytest.raises(StoreError, match=r"bytes, and 1,000 of memory are free: leave in_memory off"):
+        FeatureDataModule(store, in_memory=True)
+    FeatureDataModule(store)
+    monkeypatch.undo()
+    assert 10**8 < datamodule.available_memory() < 10**14

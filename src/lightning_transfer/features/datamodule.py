@@ -25,11 +25,14 @@ Batch = tuple[Tensor, Tensor]
 class FeatureDataset(Dataset[Batch]):
     """One split of a store, fetched a batch at a time: ((B, C, h, w) in the store's dtype, (B,) int64).
 
-    Samples are asked for as (epoch, index): epoch e has view e mod V.
+    Samples are asked for as (epoch, index): epoch e has view e mod V. Only what a batch holds is read, unless all
+    is to be kept in memory.
     """
 
-    def __init__(self, store: FeatureStore, split: str) -> None:
+    def __init__(self, store: FeatureStore, split: str, in_memory: bool = False) -> None:
         self.views = [store.features(split, view) for view in range(store.views(split))]
+        if in_memory:
+            self.views = [np.array(view) for view in self.views]
         self.labels = torch.from_numpy(store.labels(split))
 
     def __len__(self) -> int:
@@ -58,9 +61,10 @@ class FeatureDataModule(LightningDataModule):
         batch_size: B, a process.
         seed: Of the order in each epoch.
         images: The pictures that the features were made of; only callbacks that show some of them need these.
+        in_memory: Read each split once, and keep it; for stores on slow disks.
 
     Raises:
-        StoreError: The store is absent or damaged, or it is of other pictures.
+        StoreError: The store is absent or damaged, or it is of other pictures; or it does not fit into memory.
     """
 
     def __init__(
@@ -69,10 +73,14 @@ class FeatureDataModule(LightningDataModule):
         batch_size: int = 20,
         seed: int = 0,
         images: ImageFolderDataModule | None = None,
+        in_memory: bool = False,
     ) -> None:
         super().__init__()
         self.store = store if isinstance(store, FeatureStore) else FeatureStore(store)
         self.images = images
+        self.in_memory = in_memory
+        if in_memory:
+            _check_memory(self.store)
         if images is not None:
             for split in self.store.splits:
                 if self.store.paths(split) != images.dataset(split).samples.paths:
@@ -122,7 +130,7 @@ class FeatureDataModule(LightningDataModule):
 
         Reading is a copy out of the page cache, for which a worker process would cost more than it saves.
         """
-        dataset = FeatureDataset(self.store, split)
+        dataset = FeatureDataset(self.store, split, self.in_memory)
         sampler = EpochIndexSampler(len(dataset), self.seed, shuffle)
         if shuffle:
             sampler.follow(self.trainer)
@@ -144,3 +152,21 @@ class FeatureDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch]:
         """The test split, in order."""
         return self.loader("test")
+
+
+def _check_memory(store: FeatureStore) -> None:
+    wanted, free = store.manifest.num_bytes(), available_memory()
+    if free is not None and wanted > free:
+        raise StoreError(
+            f"{store.path} has {wanted:,} bytes, and {free:,} of memory are free: leave in_memory off, and only "
+            "what a batch holds is read."
+        )
+
+
+def available_memory() -> int | None:
+    """What can be had without swapping, in bytes; None where the system does not say."""
+    table = Path("/proc/meminfo")
+    if not table.exists():
+        return None
+    lines = dict(line.split(":") for line in table.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
