@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms.v2 import functional
 
 from lightning_transfer.data.transforms import UnreadablePictureError, load_image, resize_image, to_tensor
@@ -188,3 +188,33 @@ def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(UnreadablePictureError, match=r"large\.png .*240 pixels"):
         load_image(save(tmp_path / "large.png", NOISE))
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"), [((437, 374), (219, 187)), ((299, 400), (299, 400)), ((150, 90), (150, 90))]
+)
+def test_a_large_jpeg_is_decoded_at_a_reduced_scale(tmp_path, size, decoded):
+    smooth = Image.effect_noise((12, 12), 80).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    smooth.save(tmp_path / "large.jpg", quality=95)
+    smooth.save(tmp_path / "large.png")
+    assert load_image(tmp_path / "large.jpg").size == size
+    assert load_image(tmp_path / "large.jpg", 150).size == decoded
+    assert load_image(tmp_path / "large.png", 150).size == size
+    reduced, whole = (
+        np.asarray(resize_image(load_image(tmp_path / "large.jpg", n), 150), int) for n in (150, None)
+    )
+    assert np.abs(reduced - whole).mean() < 2
+    assert np.abs(reduced - reduced.mean()).mean() > 10
+
+
+def test_a_turned_jpeg_is_upright_at_a_reduced_scale(tmp_path):
+    picture = Image.new("RGB", (400, 320), (255, 255, 255))
+    picture.paste((200, 0, 0), (0, 0, 400, 100))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    upright = load_image(tmp_path / "turned.jpg", 150)
+    assert upright.size == (160, 200)
+    right = np.asarray(upright)[100, 130]
+    assert right[0] > 150
+    assert right[1] < 60

@@ -59,7 +59,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def picture(self, index: int) -> Image.Image:
         """One picture, of the wanted size."""
         try:
-            image = load_image(self.root / self.samples.paths[index])
+            image = load_image(self.root / self.samples.paths[index], self.image_size)
         except UnreadablePictureError as error:
             hint = 'Or pass on_bad_image="skip" to go on without such files.'
             raise UnreadablePictureError(f"{error} {hint}") from error.__cause__

@@ -52,4 +52,4 @@ class PictureList(Dataset[tuple[Tensor, bool]]):
         Raises:
             UnreadablePictureError: It cannot be decoded; names it.
         """
-        return to_tensor(resize_image(load_image(path), self.image_size, self.resize))
+        return to_tensor(resize_image(load_image(path, self.image_size), self.image_size, self.resize))

@@ -34,16 +34,23 @@ class UnreadablePictureError(DataError):
     """A file that is called a picture, but cannot be decoded as one."""
 
 
-def load_image(path: str | Path) -> Image.Image:
+def load_image(path: str | Path, at_least: int | None = None) -> Image.Image:
     """Decodes a whole picture, upright, as RGB.
 
     The EXIF orientation is applied, 16-bit gray is scaled to 8 bit, transparency is laid on white.
+
+    Args:
+        path: The file.
+        at_least: A larger JPEG may be decoded at a half, a quarter or an eighth of its size, as long as height and
+            width stay this large, in pixels: for 150, a photograph of 437 × 374 takes half the time.
 
     Raises:
         UnreadablePictureError: The file is missing, damaged or of another format; names it.
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
+            if at_least is not None:
+                image.draft(None, (at_least, at_least))
             image.load()
             return _to_rgb(_upright(image))
     # Pillow's decoders raise all of these for damaged files; SyntaxError is its word for a broken PNG.

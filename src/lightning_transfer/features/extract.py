@@ -157,6 +157,7 @@ def _manifest(
         "base_fingerprint": base.fingerprint(),
         "image_size": images.image_size,
         "resize": images.resize,
+        "decoding": "reduced",  # large JPEGs, see load_image
         "precision": precision,
         "dtype": dtype,
         "pictures": _pictures_fingerprint(datasets),
