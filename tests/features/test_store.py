@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -81,6 +82,37 @@ def test_what_is_left_of_a_killed_build_is_replaced(builder):
     again = StoreBuilder(builder.path, builder.manifest)
     assert again.begin()
     assert not np.load(again.staging / "train.npy").any()
+    assert [path for path in builder.path.parent.iterdir() if path.is_dir()] == [again.staging]
+
+
+def test_who_joins_writes_into_what_was_begun(builder):
+    builder.begin()
+    other = StoreBuilder(builder.path, builder.manifest)
+    assert other.join(builder.staging.name)
+    builder.write("train", [0, 2, 4], values(6)[::2])
+    other.write("train", [1, 3, 5], values(6)[1::2])
+    other.discard()  # is not its own
+    builder.publish()
+    assert other.join(None)
+    np.testing.assert_array_equal(FeatureStore(builder.path).features("train"), values(6).astype(np.float16))
+
+
+def test_who_cannot_see_what_was_begun_says_so(builder, tmp_path, monkeypatch):
+    """On a disk of its own, where a killed build has left something."""
+    monkeypatch.setattr("lightning_transfer.features.builder.PATIENCE", 0.2)
+    builder.begin()
+    left = StoreBuilder(tmp_path / "own disk" / "one", manifest())
+    left.begin()
+    assert not StoreBuilder(left.path, manifest()).join(builder.staging.name)
+    assert not StoreBuilder(left.path, manifest()).join(None)
+
+
+def test_a_folder_that_shows_late_is_waited_for(builder, tmp_path):
+    builder.begin()
+    other = StoreBuilder(tmp_path / "late" / "one", manifest())
+    timer = threading.Timer(0.3, lambda: builder.path.parent.rename(other.path.parent))
+    timer.start()
+    assert other.join(builder.staging.name)
 
 
 def test_who_only_waits_leaves_the_others_work_alone(builder, monkeypatch):

@@ -8,9 +8,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +22,14 @@ from lightning_transfer.errors import StoreError
 from lightning_transfer.features.manifest import MANIFEST, Manifest
 from lightning_transfer.locking import acquire
 
+PATIENCE = 60.0  # seconds, after which NFS shows to a machine what another one has made
+
 
 class StoreBuilder:
     """Writes a store, from one process or several.
 
-    One process calls `begin`; if it says so, each writes its share, and then the first calls `publish`.
+    One process calls `begin`, the others `join` it; if it said so, each writes its share, and then the first calls
+    `publish`.
 
     Args:
         path: Where the store will stand.
@@ -34,7 +39,8 @@ class StoreBuilder:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
-        self.staging = path.with_name(f".{path.name}.staging")
+        # A name of its own: what a killed build left on another machine must not be taken for it.
+        self.staging = path.with_name(f".{path.name}.staging-{uuid4().hex[:8]}")
         self._lock = FileLock(path.with_name(f".{path.name}.lock"))
 
     def exists(self) -> bool:
@@ -60,7 +66,9 @@ class StoreBuilder:
             if self.exists():
                 self._lock.release()
                 return False
-            shutil.rmtree(self.staging, ignore_errors=True)
+            for entry in self.path.parent.iterdir():
+                if entry.name.startswith(f".{self.path.name}.staging"):  # left by a process that was killed
+                    shutil.rmtree(entry, ignore_errors=True)
             self.staging.mkdir()
             for split in self.manifest.splits:
                 with (self.staging / f"{split}.npy").open("wb") as file:
@@ -72,6 +80,24 @@ class StoreBuilder:
                 f"A feature store of {self.manifest.num_bytes():,} bytes cannot be made at {self.path}: "
                 f"{error.strerror}. Make room, or choose another place (--features.root)."
             ) from error
+        return True
+
+    def join(self, staging: str | None) -> bool:
+        """Takes part in what another process has begun, perhaps on another machine.
+
+        Args:
+            staging: The name of the other one's staging folder; None where the store must be there, complete.
+
+        Returns:
+            Whether this process sees that. Where it does not, that takes `PATIENCE` to say.
+        """
+        if staging is not None:
+            self.staging = self.path.with_name(staging)
+        deadline = time.monotonic() + PATIENCE
+        while not (self.exists() if staging is None else self.staging.is_dir()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.1)
         return True
 
     def write(self, split: str, rows: Sequence[int], features: npt.NDArray[Any]) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
+from lightning_transfer.errors import StoreError
 from lightning_transfer.features.builder import StoreBuilder
 
 
@@ -32,9 +33,35 @@ class FeatureWriter(BasePredictionWriter):
         self.starts = np.array([0, *accumulate(map(len, splits.values()))])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Rank 0 says whether there is anything to do."""
-        needed = trainer.strategy.broadcast(trainer.is_global_zero and self.builder.begin())
-        trainer.limit_predict_batches = 1.0 if needed else 0
+        """Rank 0 says whether there is anything to do; the others look whether they see what it has made.
+
+        Raises:
+            StoreError: On every rank: there is no room; or the ranks would make different stores, or not in one
+                place.
+        """
+        name, begun = trainer.strategy.broadcast((self.builder.path.name, self._begin(trainer.is_global_zero)))
+        if isinstance(begun, StoreError):
+            raise begun
+        if not trainer.strategy.reduce_boolean_decision(name == self.builder.path.name):
+            raise StoreError(
+                f"The processes would make different stores, the first {name}, process {trainer.global_rank} "
+                f"{self.builder.path.name}: each machine needs the same pictures, weights and versions of torch, "
+                "torchvision and Pillow."
+            )
+        if not trainer.strategy.reduce_boolean_decision(self.builder.join(begun)):
+            root = self.builder.path.parent
+            raise StoreError(
+                f"The nodes do not share {root}: not every process sees there what the first one has made. Put "
+                "--features.root on a folder that all of them share."
+            )
+        trainer.limit_predict_batches = 0 if begun is None else 1.0
+
+    def _begin(self, first: bool) -> str | StoreError | None:
+        """The name of the staging folder, or why there is none; None where the store is complete."""
+        try:
+            return self.builder.staging.name if first and self.builder.begin() else None
+        except StoreError as error:
+            return error
 
     def write_on_batch_end(
         self,
@@ -57,8 +84,9 @@ class FeatureWriter(BasePredictionWriter):
             self.builder.write(self.splits[number], rows, features[chosen])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Publishes the store once every rank has written."""
+        """Publishes the store once every rank has written, and waits until it is seen."""
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             self.builder.publish()
         trainer.strategy.barrier()
+        self.builder.join(None)
