@@ -71,6 +71,14 @@ def test_a_fit_leaves_table_and_curves_beside_its_checkpoints(quiet_trainer, pic
         assert len(figure.convert("RGB").getcolors(1 << 20)) > 10
 
 
+def test_a_single_epoch_leaves_its_table_too(quiet_trainer, pictures, tmp_path):
+    callbacks = [History(), every_epoch(tmp_path / "new")]
+    quiet_trainer(max_epochs=1, callbacks=callbacks, enable_checkpointing=True).fit(
+        fine_tuning(), pictures_of(pictures)
+    )
+    assert len(table(tmp_path / "new" / "metrics.csv")) == 1
+
+
 def test_the_table_is_there_while_the_run_goes_on_and_after_it_fails(quiet_trainer, pictures, tmp_path):
     class Fail(Callback):
         def on_train_epoch_start(self, trainer, pl_module):

@@ -56,6 +56,8 @@ class History(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the scores of the last epoch, and draws the curves."""
         self._take()
+        if self.epochs:
+            self._write(trainer)  # after the first epoch its folder was not there yet
         self._draw(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
