@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_transfer.data.agreement import check_agreement
 from lightning_transfer.data.image_folder import default_workers
 from lightning_transfer.data.scan import find_pictures
 from lightning_transfer.data.transforms import UnreadablePictureError, load_image
@@ -31,16 +32,27 @@ class ProbabilityTable(BasePredictionWriter):
     """Keeps each picture's probabilities in its own row, from all processes.
 
     Args:
-        samples: N.
+        root: The folder of the pictures.
+        paths: N of them below it.
         classes: K.
 
     Attributes:
         rows: (N, K) float32; not a number where a picture could not be read. Whole once prediction has ended.
     """
 
-    def __init__(self, samples: int, classes: int) -> None:
+    def __init__(self, root: Path, paths: Sequence[str], classes: int) -> None:
         super().__init__("batch")
-        self.rows = torch.zeros((samples, classes))
+        self.root = root
+        self.paths = paths
+        self.rows = torch.zeros((len(paths), classes))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Looks whether a row means the same picture everywhere.
+
+        Raises:
+            DataError: Processes on several machines find different pictures.
+        """
+        check_agreement(self.root, self.paths)
 
     def write_on_batch_end(
         self,
@@ -107,7 +119,7 @@ def predict(
     classifier = load_classifier(ckpt_path)
     root = Path(data)
     paths = find_pictures(root)
-    table = ProbabilityTable(len(paths), len(classifier.class_names))
+    table = ProbabilityTable(root, paths, len(classifier.class_names))
     precision = precision or default_precision()
     loader = DataLoader(
         classifier.pictures([root / path for path in paths]),

@@ -20,6 +20,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_transfer.data.agreement import check_agreement
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.building import usable_cores
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
@@ -175,8 +176,13 @@ class ImageFolderDataModule(LightningDataModule):
         return len(self.class_names)
 
     def setup(self, stage: str | None = None) -> None:
-        """Scans the folder, so that what is wrong with it is told before anything is computed."""
-        _ = self.scan
+        """Scans the folder, so that what is wrong with it is told before anything is computed.
+
+        Raises:
+            DataError: It cannot be used; or processes on several machines find different pictures in it.
+        """
+        splits = self.scan.splits.items()
+        check_agreement(self.root, [(name, samples.paths, samples.labels) for name, samples in splits])
 
     @property
     def splits(self) -> tuple[str, ...]:
