@@ -61,6 +61,7 @@ def test_there_is_a_config_for_each_regime_and_a_few_overlays():
         "trainer/ddp.yaml",
         "trainer/gpu.yaml",
         "trainer/lr_finder.yaml",
+        "trainer/nodes.yaml",
     ]
 
 
@@ -210,6 +211,14 @@ def test_the_gpu_overlay_asks_for_one_gpu_in_bf16(command, small, capsys):
     assert command("fit", *overlays, *vgg(small), "--print_config") == 0
     trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
     assert (trainer["accelerator"], trainer["devices"], trainer["precision"]) == ("gpu", 1, "bf16-mixed")
+    assert len(trainer["callbacks"]) == 3
+
+
+def test_the_overlay_for_two_machines_asks_for_all_their_devices(command, small, capsys):
+    overlays = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "trainer/nodes.yaml")]
+    assert command("fit", *overlays, *vgg(small), "--trainer.num_nodes=8", "--print_config") == 0
+    trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
+    assert (trainer["strategy"], trainer["num_nodes"], trainer["devices"]) == ("ddp", 8, "auto")
     assert len(trainer["callbacks"]) == 3
 
 
