@@ -1,0 +1,180 @@
+"""Two "machines" on one, over gloo and a shared folder, are two processes of one machine."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_transfer import ConvBase, FeatureStore, ImageFolderDataModule, extract_features
+from node_runs import SAMPLES, SIZE
+from runs import differing
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = Path(__file__).parent / "node_runs.py"
+REGIMES = ("features", "frozen", "tuned")
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def run(folder, *lines):
+    """Runs some processes side by side in a folder, and gives what they said."""
+    folder.mkdir()
+    own = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    processes = [
+        subprocess.Popen(
+            list(map(str, line)),
+            cwd=folder,
+            env={**os.environ, **own, "NODE_RANK": str(node)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for node, line in enumerate(lines)
+    ]
+    try:
+        said = [process.communicate(timeout=200)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * len(lines), "\n".join(said)[-5000:]
+    return said
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("nodes")
+
+
+@pytest.fixture(scope="module")
+def two_nodes(folder, pictures, weights_file):
+    """Two launches that know of each other by Lightning's own variables."""
+    line = (sys.executable, SCRIPT, "regimes", pictures, weights_file, 2, 1)
+    run(folder / "two_nodes", line, line)
+    return folder / "two_nodes"
+
+
+@pytest.fixture(scope="module")
+def under_torchrun(folder, pictures, weights_file):
+    """The same by torchrun."""
+    port = free_port()
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1")
+    place = ("--master_addr=127.0.0.1", f"--master_port={port}")
+    script = (SCRIPT, "regimes", pictures, weights_file, 2, 1)
+    lines = [(*launcher, *place, f"--node_rank={node}", *script) for node in (0, 1)]
+    run(folder / "torchrun", *lines)
+    return folder / "torchrun"
+
+
+@pytest.fixture(scope="module")
+def one_node(folder, pictures, weights_file):
+    """Two processes of one machine."""
+    run(folder / "one_node", (sys.executable, SCRIPT, "regimes", pictures, weights_file, 1, 2))
+    return folder / "one_node"
+
+
+@pytest.fixture(params=["two_nodes", "under_torchrun"])
+def shared(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def commands(folder, pictures, weights_file):
+    """The command line on two machines, and what it said."""
+    line = (sys.executable, SCRIPT, "commands", pictures, weights_file, 2, 1)
+    return folder / "commands", run(folder / "commands", line, line)
+
+
+def left(folder, name):
+    return [torch.load(folder / f"{name}.{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_store_is_complete_and_that_of_a_single_process(
+    shared, pictures, weights_file, tmp_path, quiet_trainer
+):
+    (path,) = [entry for entry in (shared / "features").iterdir() if entry.suffix != ".lock"]
+    store = FeatureStore(path)
+    images = ImageFolderDataModule(str(pictures), image_size=SIZE, batch_size=5, num_workers=0)
+    base = ConvBase("squeezenet1_1", str(weights_file))
+    single = extract_features(quiet_trainer(precision="32-true"), base, images, tmp_path, "float32")
+    assert store.manifest == single.manifest
+    for split in ("train", "validation", "test"):
+        np.testing.assert_allclose(store.features(split), single.features(split), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("regime", REGIMES)
+def test_both_nodes_end_with_the_weights_of_one_with_two_processes(shared, one_node, regime):
+    first, second = left(shared, regime)
+    assert differing(first, second) == []
+    assert differing(first, left(one_node, regime)[0]) == []
+    saved = torch.load(shared / "checkpoints" / regime / "last.ckpt", weights_only=True)["state_dict"]
+    assert differing(first["weights"], saved) == []
+
+
+def test_something_was_trained_and_thawed(one_node):
+    frozen, tuned = left(one_node, "frozen")[0]["weights"], left(one_node, "tuned")[0]["weights"]
+    changed = {
+        name.split(".")[2] for name in frozen if name.startswith("base.") and differing(frozen[name], tuned[name])
+    }
+    assert changed == {"fire9"}
+
+
+def test_only_the_first_process_writes_checkpoints_and_logs(shared, one_node):
+    assert files(shared) == files(one_node)
+    first, second = (seen["written"] for seen in left(shared, "files"))
+    assert {f"logs/{regime}/metrics.csv" for regime in REGIMES} <= first
+    # The drawings are made by whoever comes first.
+    others = {name for name in second if not name.startswith("data") and not name.endswith(".1.pt")}
+    assert len(others) == 3
+    assert all(name.startswith("features/.") and name.endswith(".npy") for name in others), others
+
+
+def test_pictures_are_drawn_once(shared):
+    pictures = [name for name in files(shared) if name.endswith(".jpg")]
+    assert len(pictures) == 2 * sum(SAMPLES.values())
+    notes = [name for seen in left(shared, "files") for name in seen["written"] if name.endswith("sketches.json")]
+    assert len(notes) == 1
+    assert [path.name for path in (shared / "data").iterdir() if path.name != ".sketches.lock"] == ["sketches"]
+
+
+def test_the_command_line_trains_and_predicts(commands):
+    folder, (first, second) = commands
+    assert {"best.ckpt", "last.ckpt"} <= {
+        path.name for path in (folder / "checkpoints/feature_extraction").iterdir()
+    }
+    assert [path.name for path in (folder / "logs/feature_extraction").iterdir()] == ["version_0"]
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 48
+    assert all(float(row["probability_cats"]) + float(row["probability_dogs"]) > 0.99 for row in rows)
+    assert "48 predictions: predictions.csv" in first
+    assert "predictions" not in second
+    written = left(folder, "files")[1]["written"]
+    assert all(name.startswith("features/.") and name.endswith(".npy") for name in written), written
+
+
+def test_machines_that_do_not_see_the_same_are_told_so(commands):
+    folder, _ = commands
+    for seen in left(folder, "apart"):
+        store, others, fitting, predicting = seen["complaints"]
+        assert "StoreError: The nodes do not share features: not every process sees" in store
+        assert "--features.root" in store
+        assert "StoreError: The processes would make different stores, the first squeezenet1_1-fire9-64-" in others
+        for complaint in (fitting, predicting):
+            assert "DataError: Not all processes find the same pictures in pictures: process 1 and" in complaint
+    for node in ("node0", "node1"):
+        assert [path for path in (folder / node / "features").glob("*") if path.suffix != ".lock"] == []
