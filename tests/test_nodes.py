@@ -27,15 +27,22 @@ def free_port():
         return str(found.getsockname()[1])
 
 
-def run(folder, *lines):
-    """Runs some processes side by side in a folder, and gives what they said."""
+def by_srun(node):
+    """What SLURM's srun sets for the only process of one of two machines."""
+    of_the_job = {"JOB_ID": "7", "JOB_NAME": "fit", "NNODES": "2", "NTASKS": "2", "NTASKS_PER_NODE": "1"}
+    of_the_process = {"PROCID": str(node), "NODEID": str(node), "LOCALID": "0"}
+    return {f"SLURM_{name}": value for name, value in (of_the_job | of_the_process).items()}
+
+
+def run(folder, *lines, slurm=False):
+    """Runs some processes side by side in a folder, each a node, and gives what they said."""
     folder.mkdir()
     own = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     processes = [
         subprocess.Popen(
             list(map(str, line)),
             cwd=folder,
-            env={**os.environ, **own, "NODE_RANK": str(node)},
+            env={**os.environ, **own, **(by_srun(node) if slurm else {"NODE_RANK": str(node)})},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -90,9 +97,9 @@ def shared(request):
 
 @pytest.fixture(scope="module")
 def commands(folder, pictures, weights_file):
-    """The command line on two machines, and what it said."""
+    """The command line on two machines under SLURM, and what it said."""
     line = (sys.executable, SCRIPT, "commands", pictures, weights_file, 2, 1)
-    return folder / "commands", run(folder / "commands", line, line)
+    return folder / "commands", run(folder / "commands", line, line, slurm=True)
 
 
 def left(folder, name):
