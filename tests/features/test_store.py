@@ -107,6 +107,21 @@ def test_who_cannot_see_what_was_begun_says_so(builder, tmp_path, monkeypatch):
     assert not StoreBuilder(left.path, manifest()).join(None)
 
 
+def test_where_locks_do_not_reach_the_later_build_wins_and_the_earlier_says_so(builder, monkeypatch):
+    monkeypatch.setattr("lightning_transfer.features.builder.acquire", lambda lock: None)
+    later = StoreBuilder(builder.path, builder.manifest)
+    builder.begin()
+    builder.write("train", range(6), values(6))
+    later.begin()
+    with pytest.raises(StoreError, match=r"staging-\w+ has gone.*another job makes the same store"):
+        builder.write("validation", range(3), values(3, seed=1))
+    builder.discard()
+    later.write("train", range(6), values(6))
+    later.write("validation", range(3), values(3, seed=1))
+    later.publish()
+    np.testing.assert_array_equal(FeatureStore(builder.path).features("train"), values(6).astype(np.float16))
+
+
 def test_a_folder_that_shows_late_is_waited_for(builder, tmp_path):
     builder.begin()
     other = StoreBuilder(tmp_path / "late" / "one", manifest())

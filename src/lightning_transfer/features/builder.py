@@ -109,7 +109,8 @@ class StoreBuilder:
             features: (n, C, h, w), floating.
 
         Raises:
-            StoreError: A feature is not finite in the store's dtype; names the picture.
+            StoreError: A feature is not finite in the store's dtype; names the picture. Or the staging folder has
+                gone.
         """
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(features, dtype=self.manifest.dtype)
@@ -122,7 +123,13 @@ class StoreBuilder:
             )
         start, row_bytes = len(self.manifest.header(split)), stored[0].nbytes
         # By position, not through a map: a full disk is then an error, where it would kill the process.
-        descriptor = os.open(self.staging / f"{split}.npy", os.O_WRONLY)
+        try:
+            descriptor = os.open(self.staging / f"{split}.npy", os.O_WRONLY)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{self.staging} has gone. Perhaps another job makes the same store, on a machine that locks do "
+                "not reach: extract once, in one job, before the others begin."
+            ) from error
         try:
             for row, values in zip(rows, stored, strict=True):
                 _write_all(descriptor, memoryview(values).cast("B"), start + row * row_bytes)
