@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
@@ -37,6 +37,7 @@ from lightning_transfer import (
 )
 from lightning_transfer.callbacks.tensorboard import confusion_matrix
 from lightning_transfer.callbacks.tensorboard.drawings import DRAWINGS, Drawings
+from lightning_transfer.callbacks.tensorboard.group import DrawingGroup
 from lightning_transfer.errors import CallbackError
 from lightning_transfer.reports import figures
 from runs import Stranger, noise, pictures_of
@@ -106,11 +107,9 @@ LABELS = [0] * 6 + [1] * 6
 
 def test_there_is_a_flag_for_each(run):
     assert Drawings().callbacks() == []
-    assert [type(callback) for callback in Drawings(graph=True, filters=True).callbacks()] == [
-        ModelGraph,
-        FirstLayerFilters,
-    ]
-    assert {type(callback) for callback in Drawings.all().callbacks()} == set(DRAWINGS.values())
+    (some,), (everything,) = Drawings(graph=True, filters=True).callbacks(), Drawings.all().callbacks()
+    assert [type(drawing) for drawing in some.drawings] == [ModelGraph, FirstLayerFilters]
+    assert {type(drawing) for drawing in everything.drawings} == set(DRAWINGS.values())
     tags = events(run[1]).Tags()
     assert set(tags["images"]) == {
         "confusion_matrix",
@@ -284,6 +283,42 @@ def test_it_draws_at_the_end_and_as_often_as_asked(drawn, every, epochs, steps):
     assert [event.step for event in found.Images("first_layer_filters")] == steps
 
 
+@pytest.mark.parametrize("kind", DRAWINGS.values())
+def test_a_group_passes_on_every_hook_that_a_drawing_has(kind):
+    hooks = [name for name in vars(Callback) if name.startswith(("on_", "setup", "teardown", "state", "load"))]
+    own = {name for name in hooks if getattr(kind, name) is not getattr(Callback, name)}
+    assert {"setup", "on_train_end"} <= own
+    assert own <= set(vars(DrawingGroup))
+
+
+class Stop(Callback):
+    """Ends a run early, as EarlyStopping does."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = True
+
+
+@pytest.mark.parametrize("stop", [[], [Stop()]])
+def test_the_projector_takes_the_last_epochs_features_wherever_that_is(
+    stop, quiet_trainer, pictures, tmp_path, weights_file
+):
+    model = model_of(FineTuningClassifier, weights_file)
+    trained = StagedUnfreeze({0: ["head", "fire9"]})
+    trainer = quiet_trainer(
+        callbacks=[FeatureProjector(), trained, *stop],
+        logger=TensorBoardLogger(tmp_path, default_hp_metric=False),
+        max_epochs=3,
+        log_every_n_steps=1,
+    )
+    trainer.fit(model, pictures_of(pictures, image_size=64))
+    assert trainer.current_epoch == (1 if stop else 3)
+    (table,) = tmp_path.rglob("tensors.tsv")
+    images = pictures_of(pictures, image_size=64).dataset("validation")
+    with torch.no_grad():
+        expected = model.base.eval()(torch.stack([images[i][0] for i in range(12)])).mean((2, 3))
+    np.testing.assert_allclose(np.loadtxt(table), expected, atol=1e-3)
+
+
 @pytest.mark.filterwarnings("ignore:No (negative|positive) samples")  # one batch, of one class
 def test_a_trial_run_draws_nothing(quiet_trainer, pictures, tmp_path, weights_file):
     logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
@@ -295,7 +330,8 @@ def test_a_trial_run_draws_nothing(quiet_trainer, pictures, tmp_path, weights_fi
 def test_what_is_missing_is_said_before_anything_is_computed(quiet_trainer, weights_file, pictures, tmp_path):
     model = model_of(FrozenBaseClassifier, weights_file)
     images = pictures_of(pictures, image_size=64)
-    for callback in Drawings.all().callbacks():
+    for kind in DRAWINGS.values():
+        callback = kind()
         trainer = quiet_trainer(callbacks=[callback], logger=CSVLogger(tmp_path), max_epochs=1)
         with pytest.raises(
             CallbackError, match=rf"{type(callback).__name__} draws for TensorBoard, and this Trainer"

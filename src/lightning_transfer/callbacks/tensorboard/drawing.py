@@ -42,11 +42,16 @@ class Drawing(Callback):
             self.writer_of(trainer)
             self.check(trainer, pl_module)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws, where it is the turn of this epoch and not the last one."""
+    def has_turn(self, trainer: Trainer) -> bool:
+        """Whether this epoch is one of each n, or the last one that is planned."""
         fitting = trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking
         epoch = trainer.current_epoch + 1
-        if fitting and self.every_n_epochs and epoch % self.every_n_epochs == 0 and epoch != trainer.max_epochs:
+        turn = self.every_n_epochs is not None and epoch % self.every_n_epochs == 0
+        return fitting and (turn or epoch == trainer.max_epochs)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws, where it is the turn of this epoch; the last one's is at the end."""
+        if self.has_turn(trainer) and trainer.current_epoch + 1 != trainer.max_epochs:
             self.draw(trainer, pl_module, self.writer_of(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

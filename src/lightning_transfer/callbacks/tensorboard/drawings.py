@@ -11,6 +11,7 @@ from lightning_transfer.callbacks.tensorboard.drawing import Drawing
 from lightning_transfer.callbacks.tensorboard.feature_maps import FeatureMaps
 from lightning_transfer.callbacks.tensorboard.filters import FirstLayerFilters
 from lightning_transfer.callbacks.tensorboard.graph import ModelGraph
+from lightning_transfer.callbacks.tensorboard.group import DrawingGroup
 from lightning_transfer.callbacks.tensorboard.hyperparameters import Hyperparameters
 from lightning_transfer.callbacks.tensorboard.precision_recall import PrecisionRecall
 from lightning_transfer.callbacks.tensorboard.projector import FeatureProjector
@@ -58,5 +59,6 @@ class Drawings:
         return cls(**dict.fromkeys((field.name for field in fields(cls)), True))
 
     def callbacks(self) -> list[Callback]:
-        """A callback for each that is on."""
-        return [kind() for name, kind in DRAWINGS.items() if getattr(self, name)]
+        """A callback for all that is on; none where nothing is."""
+        drawings = [kind() for name, kind in DRAWINGS.items() if getattr(self, name)]
+        return [DrawingGroup(drawings)] if drawings else []

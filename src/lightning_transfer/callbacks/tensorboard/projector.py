@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from lightning_transfer.callbacks.tensorboard.network import evaluating
 from lightning_transfer.callbacks.tensorboard.pictures import validation_pictures
 from lightning_transfer.callbacks.tensorboard.validation import ValidationDrawing, class_names_of, in_order
 from lightning_transfer.errors import CallbackError
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 class FeatureProjector(ValidationDrawing):
     """Fills TensorBoard's projector: what the base says of each validation picture, with its label and thumbnail.
 
-    Features are taken where they go into the module's `head`, and feature maps averaged over space; that costs no
-    pass of its own.
+    Features are taken where they go into the module's `head`, and feature maps averaged over space; that costs a
+    pass of its own only where a run ends before its last epoch.
 
     Args:
         samples: How many pictures at most; taken evenly from all of them.
@@ -51,16 +52,11 @@ class FeatureProjector(ValidationDrawing):
             )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins to listen at the head's input."""
+        """Begins to listen at the head's input, in an epoch that will be drawn."""
         super().on_validation_epoch_start(trainer, pl_module)
         self._features.clear()
-
-        def listen(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            features: Tensor = inputs[0].detach().float()
-            self._features.append(features.mean(dim=(2, 3)) if features.ndim == 4 else features.flatten(1))
-
-        head: nn.Module = pl_module.head  # type: ignore[assignment]  # checked at set-up
-        self._hook = head.register_forward_pre_hook(listen)
+        if self.has_turn(trainer):
+            self._hook = self._listen(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stops to listen."""
@@ -70,9 +66,26 @@ class FeatureProjector(ValidationDrawing):
 
     def draw(self, trainer: Trainer, pl_module: LightningModule, writer: SummaryWriter | None) -> None:
         """Brings the processes' features together before what they drew from them."""
+        if not self._features:
+            self._pass(trainer, pl_module)  # the run has ended before its last epoch
         if self._features:
             self._features = [in_order(trainer, torch.cat(self._features))]
         super().draw(trainer, pl_module, writer)
+
+    def _listen(self, pl_module: LightningModule) -> RemovableHandle:
+        def listen(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            features: Tensor = inputs[0].detach().float()
+            self._features.append(features.mean(dim=(2, 3)) if features.ndim == 4 else features.flatten(1))
+
+        head: nn.Module = pl_module.head  # type: ignore[assignment]  # checked at set-up
+        return head.register_forward_pre_hook(listen)
+
+    def _pass(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        hook = self._listen(pl_module)
+        with evaluating(pl_module), torch.no_grad(), trainer.precision_plugin.forward_context():
+            for inputs, _ in trainer.val_dataloaders or ():
+                pl_module(inputs.to(pl_module.device))
+        hook.remove()
 
     def draw_validation(
         self,
