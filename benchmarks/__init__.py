@@ -1,1 +1,1 @@
-"""What the README's figures come from; each file is a command, `python -m benchmarks.<name>`."""
+"""What the figures of README and RESULTS.md come from: `python -m benchmarks`, and some files alone."""

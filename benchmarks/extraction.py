@@ -1,4 +1,4 @@
-"""From JPEG files to a finished store, against the bare base and against a plain loop.
+"""From JPEG files to a finished store, against the bare base, a plain loop, and Keras.
 
     python -m benchmarks.extraction --data data/cats_and_dogs_small
 
@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import auto_cli
@@ -20,11 +21,20 @@ from torchvision import models
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from benchmarks.timing import machine, quiet_trainer, side_by_side
+from benchmarks.environments import run_worker
+from benchmarks.results import Measurement, times_as_fast
+from benchmarks.settings import Settings
+from benchmarks.timing import print_rows, quiet_trainer, side_by_side, timed
 from lightning_transfer import ConvBase, ImageFolderDataModule, extract_features
 from lightning_transfer.precision import default_precision
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Name, precision, and whether `predict` is called for each batch, as in the book, or once for all.
+KERAS = (
+    ("Keras, the book's way, float32", "float32", True),
+    ("Keras, the book's way, bf16", "mixed_bfloat16", True),
+    ("Keras, one predict for all, bf16", "mixed_bfloat16", False),
+)
 
 
 def bare(network: nn.Module, images: torch.Tensor, batch_size: int, bf16: bool) -> Callable[[], float]:
@@ -65,18 +75,29 @@ def plain_loop(root: Path, image_size: int, batch_size: int, num_workers: int, c
     return work
 
 
-def main(data: str, images: int = 600, plain: int = 200, rounds: int = 3, batch_size: int = 20) -> None:
-    """Measure, and print the ratios.
+def keras(environments: Path, versions: set[str], **arguments: Any) -> Callable[[], float]:
+    """Keras in its own environment: from the same files to an array; without its start and its first batch."""
 
-    Args:
-        data: A folder with train, validation and test.
-        images: Pictures for the store and for the bare base, a round; a third from each split.
-        plain: Pictures for the plain loop, a round.
-        rounds: How often each runs.
-        batch_size: For all.
-    """
+    def work() -> float:
+        said = run_worker("keras_extraction", "keras", environments, arguments)
+        versions.add(said["versions"])
+        return float(said["images"] / said["seconds"])
+
+    return work
+
+
+def compared(
+    data: Path,
+    environments: Path | None,
+    images: int,
+    plain: int,
+    rounds: int,
+    batch_size: int,
+    command: str = "python -m benchmarks.extraction --data FOLDER",
+) -> Measurement:
+    """All of them in turn; Keras where there is a folder for its environment."""
     precision = default_precision()
-    folder = ImageFolderDataModule(data, batch_size=batch_size, max_samples=images // 3)
+    folder = ImageFolderDataModule(str(data), batch_size=batch_size, max_samples=max(1, images // 3))
     base = ConvBase("vgg16", weights=None).eval()
     features = Path(tempfile.mkdtemp())
 
@@ -88,21 +109,58 @@ def main(data: str, images: int = 600, plain: int = 200, rounds: int = 3, batch_
 
     network = models.vgg16(weights=None).features.eval().to(memory_format=torch.channels_last)
     ready = torch.randn(images, 3, 150, 150).contiguous(memory_format=torch.channels_last)
-    speeds = side_by_side(
-        f"VGG16 at 150 × 150, batches of {batch_size}",
-        {
-            f"bare base, {precision}": bare(network, ready, batch_size, precision == "bf16-mixed"),
-            f"files to store, {precision}": ours,
-            "plain loop, float32": plain_loop(Path(data), 150, batch_size, folder.num_workers, plain),
-        },
-        rounds,
-        "images",
-    )
-    alone, store, loop = speeds.values()
-    print(f"files to store / bare base in the same precision: {store / alone:.2f}")
-    print(f"files to store / plain float32 loop: {store / loop:.2f}")
-    print(machine())
+    candidates = {
+        f"bare base, {precision}": timed(bare(network, ready, batch_size, precision == "bf16-mixed")),
+        f"files to a store, {precision}": timed(ours),
+        "plain loop, float32": timed(plain_loop(data, 150, batch_size, folder.num_workers, plain)),
+    }
+    versions: set[str] = set()
+    if environments is not None:
+        for name, kind, by_batch in KERAS:
+            asked = {"data": str(data.resolve()), "images": images if "bf" in kind else plain}
+            candidates[name] = keras(
+                environments, versions, **asked, batch_size=batch_size, precision=kind, by_batch=by_batch
+            )
+    title = f"VGG16 at 150 × 150, batches of {batch_size}"
+    alone, store, loop, *others = side_by_side(title, candidates, rounds, "images", self_timed=True).values()
+    rows = [
+        times_as_fast(store, alone, "images/s", target=0.9),
+        times_as_fast(store, loop, "images/s"),
+        *(times_as_fast(store, other, "images/s", target=1.0) for other in others),
+    ]
+    remarks = [f"Random weights: time alone. {images} pictures a round, {plain} for what runs in float32."]
+    if versions:
+        remarks.append(f"Keras is timed without its start and its first batch: {', '.join(versions)}.")
     shutil.rmtree(features)
+    return Measurement(
+        "extraction/vgg16",
+        f"Extraction, {title}",
+        "images/s",
+        (alone, store, loop, *others),
+        tuple(rows),
+        command,
+        tuple(remarks),
+    )
+
+
+def measure(settings: Settings) -> list[Measurement]:
+    """For `python -m benchmarks`."""
+    images, plain = settings.some(600), settings.some(200)
+    command = settings.command("extraction")
+    return [compared(settings.pictures, settings.environments, images, plain, settings.rounds, 32, command)]
+
+
+def main(data: str, images: int = 600, plain: int = 200, rounds: int = 3, batch_size: int = 20) -> None:
+    """Measure without Keras, and print the ratios.
+
+    Args:
+        data: A folder with train, validation and test.
+        images: Pictures for the store and for the bare base, a round; a third from each split.
+        plain: Pictures for the plain loop, a round.
+        rounds: How often each runs.
+        batch_size: For all.
+    """
+    print_rows([compared(Path(data), None, images, plain, rounds, batch_size)])
 
 
 if __name__ == "__main__":

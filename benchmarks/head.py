@@ -8,17 +8,19 @@ what they say.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jsonargparse import auto_cli
 
-from benchmarks.timing import machine, quiet_trainer, side_by_side
+from benchmarks.results import Measurement, times_as_fast
+from benchmarks.settings import Settings
+from benchmarks.timing import Precision, print_rows, quiet_trainer, side_by_side
 from lightning_transfer import FeatureClassifier, FeatureDataModule, FeatureStore, Head
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.manifest import Manifest, SplitManifest
@@ -76,18 +78,12 @@ def bare(
     return work
 
 
-def main(
-    epochs: int = 5, rounds: int = 5, batch_size: int = 20, precision: Literal["32-true", "bf16-mixed"] = "32-true"
-) -> None:
-    """Measure, and print the ratios.
-
-    Args:
-        epochs: A round.
-        rounds: How often each runs.
-        batch_size: For both.
-        precision: For both.
-    """
+def compared(
+    epochs: int, rounds: int, batch_size: int, precision: Precision, command: str = "python -m benchmarks.head"
+) -> list[Measurement]:
+    """Both kinds of pooling, a measurement each."""
     store = make_store(Path(tempfile.mkdtemp()))
+    found = []
     for pool in ("flatten", "avg"):
         model = FeatureClassifier("vgg16", weights=None, pool=pool)
 
@@ -101,10 +97,30 @@ def main(
             "bare loop, fused AdamW": bare(store, pool, batch_size, epochs, bf16, fused=True),
             "Trainer.fit": ours,
         }
-        title = f"head with pool={pool}, {precision}, batches of {batch_size}"
+        title = f"Head with pool={pool} on a store, {precision}, batches of {batch_size}"
         loop, fused, fit = side_by_side(title, candidates, rounds, "epochs").values()
-        print(f"pool={pool}: Trainer.fit / bare loop: {fit / loop:.2f}; / fused bare loop: {fit / fused:.2f}")
-    print(machine())
+        rows = (times_as_fast(fit, loop, "epochs/s"), times_as_fast(fit, fused, "epochs/s"))
+        remark = "Random features: time alone."
+        found.append(Measurement(f"head/{pool}", title, "epochs/s", (loop, fused, fit), rows, command, (remark,)))
+    shutil.rmtree(store.path.parent)
+    return found
+
+
+def measure(settings: Settings) -> list[Measurement]:
+    """For `python -m benchmarks`."""
+    return compared(settings.some(10), settings.rounds, 20, "32-true", settings.command("head"))
+
+
+def main(epochs: int = 5, rounds: int = 5, batch_size: int = 20, precision: Precision = "32-true") -> None:
+    """Measure, and print the ratios.
+
+    Args:
+        epochs: A round.
+        rounds: How often each runs.
+        batch_size: For both.
+        precision: For both.
+    """
+    print_rows(compared(epochs, rounds, batch_size, precision))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -21,7 +21,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.timing import Precision, machine, quiet_trainer, side_by_side
+from benchmarks.results import Measurement, times_as_fast
+from benchmarks.settings import Settings
+from benchmarks.timing import Precision, print_rows, quiet_trainer, side_by_side
 from lightning_transfer import FineTuningClassifier, FrozenBaseClassifier, StagedUnfreeze
 from lightning_transfer.backbones.freezing import trains
 from lightning_transfer.modules.classifier import Classifier
@@ -88,6 +90,50 @@ def ours(model: Classifier, loader: DataLoader[Any], precision: Precision, regim
     return work
 
 
+def compared(
+    bases: Mapping[str, int],
+    rounds: int,
+    batch_size: int,
+    precision: Precision,
+    command: str = "python -m benchmarks.steps",
+) -> list[Measurement]:
+    """Both regimes on each base; so many steps a round."""
+    found = []
+    for base, steps in bases.items():
+        images = torch.randint(0, 256, (steps * batch_size, 3, 150, 150), dtype=torch.uint8)
+        labels = torch.arange(len(images)) % 2
+        loader = DataLoader(TensorDataset(images, labels), batch_size)
+        batches = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
+        for regime, kind in (("frozen base", FrozenBaseClassifier), ("fine-tuning", FineTuningClassifier)):
+            model = kind(base, weights=None)
+            model.base.requires_grad_(False)
+            if regime == "fine-tuning":
+                model.base.stages[model.base.stage_names[-1]].requires_grad_(True)
+            title = f"Steps of {base}, {regime}, {precision}, batches of {batch_size}"
+            hand, fit = side_by_side(
+                title,
+                {
+                    "loop by hand": by_hand(model, batches, precision == "bf16-mixed"),
+                    "Trainer.fit": ours(model, loader, precision, regime),
+                },
+                rounds,
+                "steps",
+                self_timed=True,
+            ).values()
+            row = times_as_fast(fit, hand, "steps/s", target=0.9)
+            remarks = (f"{steps} steps a round on random pictures in memory; random weights: time alone.",)
+            name = f"steps/{base}-{regime.replace(' ', '-')}"
+            found.append(Measurement(name, title, "steps/s", (hand, fit), (row,), command, remarks))
+    return found
+
+
+def measure(settings: Settings) -> list[Measurement]:
+    """For `python -m benchmarks`: epochs as long as the README's."""
+    steps = {"squeezenet1_1": 100, "resnet18": 60, "vgg16": 20}
+    bases = {base: max(3, settings.some(number)) for base, number in steps.items()}
+    return compared(bases, settings.rounds, 20, default_precision(), settings.command("steps"))
+
+
 def main(
     bases: tuple[str, ...] = ("vgg16", "squeezenet1_1", "resnet18"),
     steps: int = 40,
@@ -95,7 +141,7 @@ def main(
     batch_size: int = 20,
     precision: Precision | None = None,
 ) -> None:
-    """Measure, and print what a step costs as a multiple of the loop's.
+    """Measure, and print how many times as fast as the loop's steps ours are.
 
     Args:
         bases: Networks of torchvision, with random numbers in place of weights.
@@ -104,32 +150,7 @@ def main(
         batch_size: For both.
         precision: For both; the machine's own, where it is not given.
     """
-    precision = precision or default_precision()
-    images = torch.randint(0, 256, (steps * batch_size, 3, 150, 150), dtype=torch.uint8)
-    labels = torch.arange(len(images)) % 2
-    loader = DataLoader(TensorDataset(images, labels), batch_size)
-    batches = list(zip(images.split(batch_size), labels.split(batch_size), strict=True))
-    lines = []
-    for base in bases:
-        for regime, kind in (("frozen base", FrozenBaseClassifier), ("fine-tuning", FineTuningClassifier)):
-            model = kind(base, weights=None)
-            model.base.requires_grad_(False)
-            if regime == "fine-tuning":
-                model.base.stages[model.base.stage_names[-1]].requires_grad_(True)
-            speeds = side_by_side(
-                f"{base} at 150 × 150, {regime}, {precision}, batches of {batch_size}",
-                {
-                    "loop by hand": by_hand(model, batches, precision == "bf16-mixed"),
-                    "Trainer.fit": ours(model, loader, precision, regime),
-                },
-                rounds,
-                "steps",
-                self_timed=True,
-            )
-            loop, fit = speeds.values()
-            lines.append(f"{base}, {regime}: a step costs {loop / fit:.2f} × the loop's")
-    print("\n".join(lines))
-    print(machine())
+    print_rows(compared(dict.fromkeys(bases, steps), rounds, batch_size, precision or default_precision()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,131 @@
+"""Time and memory with 1, 2, 4 and 8 times the pictures; each size in a process of its own.
+
+A process takes its pictures from the same photographs, makes a store of them, trains a head on it, and trains a
+head on the frozen base. Its memory is what it holds beside mapped files, its workers' included.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environments import run_here
+from benchmarks.results import Candidate, Measurement, Row, growth
+from benchmarks.settings import Settings
+
+SIZES = (1, 2, 4, 8)
+SMALLEST = 240  # pictures, a third from each split
+
+
+class PeakMemory:
+    """Looks ten times a second at the bytes that this process and its children hold, without mapped files."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.1):
+            self.bytes = max(self.bytes, _anonymous("self") + sum(map(_anonymous, _children())))
+
+
+def _children() -> list[str]:
+    return [c for task in Path("/proc/self/task").iterdir() for c in (task / "children").read_text().split()]
+
+
+def _anonymous(process: str) -> int:
+    try:
+        lines = Path("/proc", process, "status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0  # it has just ended
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+def run(data: str, weights: str, images: int) -> dict[str, float]:
+    """Seconds of each of the three, and the peak of memory; in a fresh process."""
+    from benchmarks.timing import quiet_trainer
+    from lightning_transfer import (
+        FeatureClassifier,
+        FeatureDataModule,
+        FrozenBaseClassifier,
+        ImageFolderDataModule,
+        extract_features,
+    )
+    from lightning_transfer.precision import default_precision
+
+    folder = ImageFolderDataModule(data, batch_size=32, max_samples=images // 3)
+    seconds = {}
+    with PeakMemory() as memory, tempfile.TemporaryDirectory() as root:
+        model = FeatureClassifier("squeezenet1_1", weights, pool="avg")
+        start = time.perf_counter()
+        store = extract_features(quiet_trainer(default_precision()), model.base, folder, root)
+        seconds["extraction"] = time.perf_counter() - start
+        start = time.perf_counter()
+        quiet_trainer(default_precision(), 5).fit(model, FeatureDataModule(store, 32))
+        seconds["head"] = time.perf_counter() - start
+        frozen = FrozenBaseClassifier("squeezenet1_1", weights, pool="avg")
+        start = time.perf_counter()
+        quiet_trainer(default_precision(), 1).fit(frozen, folder)
+        seconds["frozen"] = time.perf_counter() - start
+    return seconds | {"bytes": memory.bytes}
+
+
+def measure(settings: Settings) -> list[Measurement]:
+    """For `python -m benchmarks`: a row each, 8 times the pictures over as many."""
+    sizes = {size: size * max(30, settings.some(SMALLEST)) for size in SIZES}
+    found: dict[int, list[dict[str, Any]]] = {size: [] for size in SIZES}
+    for _ in range(settings.rounds):
+        for size, images in sizes.items():
+            asked = {"data": str(settings.pictures), "weights": str(settings.weights), "images": images}
+            found[size].append(run_here("benchmarks.growth", asked))
+            print(f"{size} ×: {found[size][-1]}", file=sys.stderr, flush=True)
+    names = {
+        "extraction": "extraction",
+        "head": "five epochs of a head on the store",
+        "frozen": "a frozen-base epoch",
+    }
+    measurements = []
+    for key, what in names.items():
+        values = {size: tuple(1000 * said[key] / sizes[size] for said in found[size]) for size in SIZES}
+        row = growth(f"time a picture, 8 × the pictures over 1 ×: {what}", values[1], values[8], target=1.1)
+        measurements.append(_measurement(settings, sizes, key, what, "ms a picture", values, row))
+    memory = {size: tuple(said["bytes"] / 1e6 for said in found[size]) for size in SIZES}
+    row = growth("peak memory, 8 × the pictures over 1 ×", memory[1], memory[8], target=1.1)
+    measurements.append(_measurement(settings, sizes, "memory", "all three in a row", "MB", memory, row))
+    return measurements
+
+
+def _measurement(
+    settings: Settings,
+    sizes: dict[int, int],
+    key: str,
+    what: str,
+    unit: str,
+    values: dict[int, tuple[float, ...]],
+    row: Row,
+) -> Measurement:
+    candidates = tuple(Candidate(f"{images:,} pictures", values[size]) for size, images in sizes.items())
+    remark = (
+        "The ratio is of what 8 × the pictures take over what 1 × takes, so that less is better. A fit's and an "
+        "extraction's start is in it. Memory is what the processes hold beside mapped files."
+    )
+    title = f"SqueezeNet 1.1 with more pictures, {what}"
+    return Measurement(f"growth/{key}", title, unit, candidates, (row,), settings.command("growth"), (remark,))
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(**json.loads(sys.argv[1]))))

@@ -1,0 +1,1 @@
+"""Workers that run in the environments of other libraries; they import nothing of this one."""

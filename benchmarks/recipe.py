@@ -1,0 +1,47 @@
+"""What all candidates of the epochs train: the same network, weights, pictures and batches, by the same plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightning_transfer.data.augmentation import Augmentation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """First the head on a frozen base, then everything.
+
+    Attributes:
+        batch_size: Pictures a step.
+        frozen_epochs: With a frozen base.
+        tuned_epochs: With all stages thawed.
+        frozen_lr: The head's rate on the frozen base.
+        head_lr: The head's in fine-tuning, the peak of a one-cycle schedule.
+        base_lr: The base's, of the same kind.
+        augmentation: Of the training pictures.
+    """
+
+    batch_size: int = 32
+    frozen_epochs: int = 1
+    tuned_epochs: int = 3
+    frozen_lr: float = 2e-3
+    head_lr: float = 5e-4
+    base_lr: float = 2e-4
+    augmentation: Augmentation = Augmentation(rotation=20, shift=0.1, shear=0, zoom=0.2, colour=0.3)  # noqa: RUF009
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What one run took, and what it reached.
+
+    Attributes:
+        frozen: Seconds of a frozen-base epoch: all of that phase, without validation, divided by its epochs.
+        tuned: The same of a fine-tuning epoch.
+        accuracy: On the test pictures.
+        versions: Of other libraries.
+    """
+
+    frozen: float
+    tuned: float
+    accuracy: float
+    versions: str = ""

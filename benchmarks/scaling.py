@@ -1,0 +1,107 @@
+"""One and two processes on the cores of one machine, a thread each: frozen base and fine-tuning under DDP.
+
+Lightning starts the second process by running this module again; the first one answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from typing import Any
+
+from benchmarks.environments import run_here
+from benchmarks.results import Candidate, Measurement, times_as_fast
+from benchmarks.settings import Settings
+
+
+def run(
+    data: str, weights: str, processes: int, regime: str, images: int, batch_size: int
+) -> dict[str, Any] | None:
+    """Pictures a second in training; None in every process but the first."""
+    import time
+
+    import torch
+    from lightning.pytorch import Callback, LightningModule, Trainer
+
+    from benchmarks.timing import quiet_trainer
+    from lightning_transfer import (
+        FineTuningClassifier,
+        FrozenBaseClassifier,
+        ImageFolderDataModule,
+        StagedUnfreeze,
+    )
+    from lightning_transfer.precision import default_precision
+
+    class Clock(Callback):
+        """From the second step's start to the last one's end."""
+
+        def on_train_batch_start(
+            self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            if batch_idx == 1:
+                self.start = time.perf_counter()
+
+        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            steps = trainer.num_training_batches - 1
+            self.speed = steps * batch_size / (time.perf_counter() - self.start)
+
+    quiet_trainer("32-true")  # for the quiet it leaves
+    torch.manual_seed(0)
+    folder = ImageFolderDataModule(data, batch_size=batch_size // processes, max_samples=images, num_workers=0)
+    kind = FineTuningClassifier if regime == "fine-tuning" else FrozenBaseClassifier
+    model = kind("squeezenet1_1", weights, pool="avg")
+    clock = Clock()
+    thaw = [StagedUnfreeze({0: ["head", *model.base.stage_names]})] if regime == "fine-tuning" else []
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=default_precision(),
+        max_epochs=1,
+        limit_val_batches=0,
+        callbacks=[clock, *thaw],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    with contextlib.redirect_stdout(io.StringIO()):  # the tables of the schedule
+        trainer.fit(model, folder)
+    return {"speed": clock.speed} if trainer.is_global_zero else None
+
+
+def measure(settings: Settings) -> list[Measurement]:
+    """For `python -m benchmarks`."""
+    found = []
+    kinds = {"1 process, 1 thread": (1, 1), "2 processes, 1 thread each": (2, 1), "1 process, 2 threads": (1, 2)}
+    for regime in ("frozen base", "fine-tuning"):
+        speeds: dict[str, list[float]] = {name: [] for name in kinds}
+        for _ in range(settings.rounds):
+            for name, (processes, threads) in kinds.items():
+                asked = {
+                    "data": str(settings.pictures),
+                    "weights": str(settings.weights),
+                    "processes": processes,
+                    "regime": regime,
+                    "images": max(200, settings.some(1000)),
+                    "batch_size": 32,
+                }
+                said = run_here("benchmarks.scaling", asked, OMP_NUM_THREADS=str(threads))
+                speeds[name].append(said["speed"])
+                print(f"{regime}, {name}: {said['speed']:.1f} images/s", file=sys.stderr, flush=True)
+        one, two, threaded = (Candidate(name, tuple(values)) for name, values in speeds.items())
+        rows = (times_as_fast(two, one, "images/s"), times_as_fast(two, threaded, "images/s"))
+        title = f"Processes on one machine: {regime} with SqueezeNet 1.1, batches of 32 in all"
+        remark = "Each process decodes its own pictures, without workers."
+        name = f"scaling/{regime.replace(' ', '-')}"
+        command = settings.command("scaling")
+        found.append(Measurement(name, title, "images/s", (one, two, threaded), rows, command, (remark,)))
+    return found
+
+
+if __name__ == "__main__":
+    answer = run(**json.loads(sys.argv[1]))
+    if answer is not None:
+        print(json.dumps(answer))

@@ -1,0 +1,63 @@
+"""What all groups of `python -m benchmarks` are told."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all groups are told.
+
+    Attributes:
+        real: The folder with real photographs and weights.
+        environments: The folder of others' virtual environments.
+        rounds: How often each candidate runs.
+        quick: A tenth of the work.
+    """
+
+    real: Path
+    environments: Path
+    rounds: int = 3
+    quick: bool = False
+
+    @property
+    def pictures(self) -> Path:
+        """2,000 photographs to train on, 1,000 to validate on, 1,000 to test on."""
+        return self.real / "data" / "cats_and_dogs_small"
+
+    @contextmanager
+    def fewer_if_quick(self) -> Iterator[Path]:
+        """The photographs; or a copy of every tenth, for a while."""
+        if not self.quick:
+            yield self.pictures
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for place in self.pictures.glob("*/*"):
+                few = Path(folder) / place.relative_to(self.pictures)
+                few.mkdir(parents=True)
+                for path in sorted(place.iterdir())[::10]:
+                    shutil.copy(path, few)
+            yield Path(folder)
+
+    @property
+    def weights(self) -> Path:
+        """SqueezeNet 1.1's, trained on ImageNet, without the classifier."""
+        return self.real / "weights" / "squeezenet1_1-imagenet-features.pth"
+
+    def some(self, count: int) -> int:
+        """So many, or a tenth, at least one.
+
+        >>> Settings(Path(), Path(), quick=True).some(600), Settings(Path(), Path()).some(600)
+        (60, 600)
+        """
+        return max(1, count // 10) if self.quick else count
+
+    def command(self, group: str) -> str:
+        """What repeats a group."""
+        return f"python -m benchmarks --real FOLDER --only '[{group}]' --rounds {self.rounds}"
