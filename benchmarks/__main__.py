@@ -13,7 +13,7 @@ from jsonargparse import auto_cli
 from benchmarks import cached_cut, epochs, extraction, growth, head, scaling, steps
 from benchmarks.other_load import OtherLoad
 from benchmarks.report import render
-from benchmarks.results import Conditions, Measurement, keep, kept
+from benchmarks.results import Conditions, Measurement, belongs, keep, kept
 from benchmarks.settings import Settings
 from benchmarks.timing import machine
 
@@ -71,15 +71,6 @@ def main(
         write(page, folder)
     write(page, folder)
     print(f"{page} is written.")
-
-
-def belongs(name: str, group: str) -> bool:
-    """Whether a name is a group's or within it.
-
-    >>> belongs("cached_cut/vgg16", "cached_cut"), belongs("cached_cut/vgg16", "cached")
-    (True, False)
-    """
-    return f"{name}/".startswith(f"{group}/")
 
 
 def is_there(group: str, folder: Path, rounds: int) -> bool:

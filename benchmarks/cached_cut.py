@@ -135,13 +135,14 @@ def computed(case: Case, settings: Settings, measured: int) -> Measurement:
     alone = {key: median(seconds) for key, seconds in epochs.items()}
     return Measurement(
         f"cached_cut/{case.base}",
-        f"{EPOCHS} epochs of {case.base}, training {trained} and the head, {case.precision}",
+        f"{case.base}, {EPOCHS} epochs of {trained} and the head",
         "s",
         tuple(candidates),
         tuple(rows),
         settings.command(f"cached_cut/{case.base}"),
         (
-            f"Random weights: time alone. Totals are computed: extraction in full ({extraction:.1f} s, "
+            f"{case.precision}, batches of {case.batch_size}; random weights: time alone.",
+            f"Totals are computed: extraction in full ({extraction:.1f} s, "
             f"{size:,.0f} MB) once, and {EPOCHS} times the epoch, from {measured} measured a round. An epoch "
             f"takes {alone['live', False]:.1f} s from pictures and {alone['stored', False]:.1f} s from the store, "
             f"with validation {alone['live', True]:.1f} s and {alone['stored', True]:.1f} s.",
@@ -172,12 +173,13 @@ def whole(case: Case, settings: Settings, epochs: int, later: int) -> Measuremen
     trained = ", ".join(case.stages)
     return Measurement(
         f"cached_cut/{case.base}",
-        f"{epochs} epochs of {case.base}, training {trained} and the head, {case.precision}",
+        f"{case.base}, {epochs} epochs of {trained} and the head",
         "s",
         (five, one, live),
         rows,
         settings.command(f"cached_cut/{case.base}"),
         (
+            f"{case.precision}, batches of {case.batch_size}.",
             "Whole runs, the store's extraction and the validations included; the head alone before epoch "
             f"{later}. Accuracy is that after the last epoch; round r has seed r.",
         ),

@@ -108,8 +108,9 @@ def measure(settings: Settings) -> list[Measurement]:
             times_as_fast(mine, recipe_of_lightning, "s"),
             times_as_fast(mine, other, "s", target=1.2),
         )
-        what = "A frozen-base epoch" if kind == "frozen" else "A fine-tuning epoch, all stages,"
+        what = "frozen-base epoch" if kind == "frozen" else "fine-tuning epoch, all stages"
         remarks = (
+            f"The training photographs at 150 × 150, in batches of {recipe.batch_size}.",
             f"Accuracy is that of the whole run: {recipe.frozen_epochs} frozen-base epoch and "
             f"{recipe.tuned_epochs} fine-tuning epochs. Seconds are those of a phase, without validation, divided "
             "by its epochs; round r has seed r.",
@@ -117,7 +118,7 @@ def measure(settings: Settings) -> list[Measurement]:
             "default rates and number of workers; Lightning's recipe only mirrors.",
             f"{reached['fastai, float32'][0].versions}.",
         )
-        title = f"{what} of SqueezeNet 1.1 on 2,000 photographs at 150 × 150, batches of {recipe.batch_size}"
+        title = f"SqueezeNet 1.1, {what}"
         name = f"epochs/{'frozen-base' if kind == 'frozen' else 'fine-tuning'}"
         found.append(Measurement(name, title, "s", tuple(ran), rows, settings.command("epochs"), remarks))
     return found

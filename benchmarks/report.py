@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from benchmarks.results import Candidate, Conditions, Measurement, Row
+from benchmarks.results import Candidate, Conditions, Measurement, Row, belongs
 
 HEAD = """# What it costs, and what it reaches
 
@@ -25,7 +25,7 @@ def render(measurements: Sequence[Measurement], groups: Sequence[str]) -> str:
         measurements: What there is.
         groups: The names of all groups, in order; those without a measurement are listed as not run.
     """
-    present = {group: [m for m in measurements if m.name.split("/")[0] == group] for group in groups}
+    present = {group: [m for m in measurements if belongs(m.name, group)] for group in groups}
     ordered = [measurement for group in groups for measurement in present[group]]
     parts = [HEAD]
     if any(m.conditions is not None and m.conditions.quick for m in ordered):

@@ -162,6 +162,15 @@ def growth(what: str, small: tuple[float, ...], large: tuple[float, ...], target
     return Row(what, median(large) / median(small), min(ratios), max(ratios), target, at_most=True)
 
 
+def belongs(name: str, group: str) -> bool:
+    """Whether a name is a group's or within it.
+
+    >>> belongs("cached_cut/vgg16", "cached_cut"), belongs("cached_cut/vgg16", "cached")
+    (True, False)
+    """
+    return f"{name}/".startswith(f"{group}/")
+
+
 def keep(measurement: Measurement, folder: Path) -> None:
     """Writes a measurement beside the others, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)

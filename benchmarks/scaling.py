@@ -93,8 +93,8 @@ def measure(settings: Settings) -> list[Measurement]:
                 print(f"{regime}, {name}: {said['speed']:.1f} images/s", file=sys.stderr, flush=True)
         one, two, threaded = (Candidate(name, tuple(values)) for name, values in speeds.items())
         rows = (times_as_fast(two, one, "images/s"), times_as_fast(two, threaded, "images/s"))
-        title = f"Processes on one machine: {regime} with SqueezeNet 1.1, batches of 32 in all"
-        remark = "Each process decodes its own pictures, without workers."
+        title = f"SqueezeNet 1.1, {regime} in several processes"
+        remark = "Batches of 32 in all. Each process decodes its own pictures, without workers."
         name = f"scaling/{regime.replace(' ', '-')}"
         command = settings.command("scaling")
         found.append(Measurement(name, title, "images/s", (one, two, threaded), rows, command, (remark,)))
