@@ -40,19 +40,21 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(0.1):
-            self.bytes = max(self.bytes, _anonymous("self") + sum(map(_anonymous, _children())))
+            self.bytes = max(self.bytes, sum(map(_held, ["self", *_children()])))
 
 
 def _children() -> list[str]:
-    return [c for task in Path("/proc/self/task").iterdir() for c in (task / "children").read_text().split()]
+    tasks = Path("/proc/self/task").glob("*/children")
+    return [child for children in tasks for child in children.read_text().split()]
 
 
-def _anonymous(process: str) -> int:
+def _held(process: str) -> int:
+    """A process's share of anonymous and shared memory: pages that several hold are counted once in all."""
     try:
-        lines = Path("/proc", process, "status").read_text().splitlines()
+        lines = Path("/proc", process, "smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return 0  # it has just ended
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
 
 
 def run(data: str, weights: str, images: int) -> dict[str, float]:

@@ -60,4 +60,5 @@ class Settings:
 
     def command(self, group: str) -> str:
         """What repeats a group."""
-        return f"python -m benchmarks --real FOLDER --only '[{group}]' --rounds {self.rounds}"
+        quick = " --quick true" if self.quick else ""
+        return f"python -m benchmarks --real FOLDER --only '[{group}]' --rounds {self.rounds}{quick}"
