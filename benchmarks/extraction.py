@@ -22,13 +22,13 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from benchmarks.environments import run_worker
+from benchmarks.plain_torch import RESIZE, TO_FLOAT
 from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import print_rows, quiet_trainer, side_by_side, timed
 from lightning_transfer import ConvBase, ImageFolderDataModule, extract_features
 from lightning_transfer.precision import default_precision
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Name, precision, and whether `predict` is called for each batch, as in the book, or once for all.
 KERAS = (
     ("Keras, the book's way, float32", "float32", True),
@@ -49,20 +49,13 @@ def bare(network: nn.Module, images: torch.Tensor, batch_size: int, bf16: bool) 
     return work
 
 
-def plain_loop(root: Path, image_size: int, batch_size: int, num_workers: int, count: int) -> Callable[[], float]:
+def plain_loop(root: Path, batch_size: int, num_workers: int, count: int) -> Callable[[], float]:
     """What most people write: torchvision's network, ImageFolder, a DataLoader, float32."""
     network = models.vgg16(weights=None).features.eval()
-    to_float = v2.Compose(
-        [
-            v2.ToImage(),
-            v2.Resize((image_size, image_size)),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(MEAN, STD),
-        ]
-    )
+    ready = v2.Compose([RESIZE, TO_FLOAT])
 
     def work() -> float:
-        loader = DataLoader(ImageFolder(str(root / "train"), to_float), batch_size, num_workers=num_workers)
+        loader = DataLoader(ImageFolder(str(root / "train"), ready), batch_size, num_workers=num_workers)
         outputs, seen = [], 0
         with torch.no_grad():
             for images, _ in loader:
@@ -112,7 +105,7 @@ def compared(
     candidates = {
         f"bare base, {precision}": timed(bare(network, ready, batch_size, precision == "bf16-mixed")),
         f"files to a store, {precision}": timed(ours),
-        "plain loop, float32": timed(plain_loop(data, 150, batch_size, folder.num_workers, plain)),
+        "plain loop, float32": timed(plain_loop(data, batch_size, folder.num_workers, plain)),
     }
     versions: set[str] = set()
     if environments is not None:

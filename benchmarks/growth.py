@@ -7,6 +7,7 @@ head on the frozen base. Its memory is what it holds beside mapped files, its wo
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sys
 import tempfile
 import threading
@@ -23,7 +24,7 @@ SMALLEST = 240  # pictures, a third from each split
 
 
 class PeakMemory:
-    """Looks ten times a second at the bytes that this process and its children hold, without mapped files."""
+    """Looks ten times a second at the bytes that this process and its workers hold, without mapped files."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -40,12 +41,11 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(0.1):
-            self.bytes = max(self.bytes, sum(map(_held, ["self", *_children()])))
+            self.bytes = max(self.bytes, sum(map(_held, ["self", *_workers()])))
 
 
-def _children() -> list[str]:
-    tasks = Path("/proc/self/task").glob("*/children")
-    return [child for children in tasks for child in children.read_text().split()]
+def _workers() -> list[str]:
+    return [str(process.pid) for process in multiprocessing.active_children()]
 
 
 def _held(process: str) -> int:
