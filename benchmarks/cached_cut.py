@@ -152,7 +152,7 @@ def computed(case: Case, settings: Settings, measured: int) -> Measurement:
 
 def whole(case: Case, settings: Settings, epochs: int, later: int) -> Measurement:
     """Runs from beginning to end, a seed each round: from pictures, and on one and on five stored views."""
-    kinds = {f"cached cut, {VIEWS} views": VIEWS, "cached cut, 1 view": 1, "from pictures": 0}
+    kinds = {f"cached cut, {VIEWS} views": VIEWS, "from pictures": 0, "cached cut, 1 view": 1}
     fits: dict[str, list[Fit]] = {kind: [] for kind in kinds}
     with settings.fewer_if_quick() as data:
         for seed in range(settings.rounds):
@@ -160,7 +160,7 @@ def whole(case: Case, settings: Settings, epochs: int, later: int) -> Measuremen
                 with tempfile.TemporaryDirectory() as root:
                     fits[kind].append(_whole_fit(case, data, Path(root), seed, views, epochs, later))
                 print(f"{case.base} {kind}, seed {seed}: {fits[kind][-1]}", file=sys.stderr, flush=True)
-    five, one, live = (
+    five, live, one = (
         Candidate(kind, tuple(fit.seconds for fit in of), tuple(fit.accuracy for fit in of))
         for kind, of in fits.items()
     )
@@ -175,7 +175,7 @@ def whole(case: Case, settings: Settings, epochs: int, later: int) -> Measuremen
         f"cached_cut/{case.base}",
         f"{case.base}, {epochs} epochs of {trained} and the head",
         "s",
-        (five, one, live),
+        (five, live, one),
         rows,
         settings.command(f"cached_cut/{case.base}"),
         (

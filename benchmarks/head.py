@@ -21,7 +21,7 @@ from jsonargparse import auto_cli
 from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import Precision, print_rows, quiet_trainer, side_by_side
-from lightning_transfer import FeatureClassifier, FeatureDataModule, FeatureStore, Head
+from lightning_transfer import ConvBase, FeatureClassifier, FeatureDataModule, FeatureStore, Head
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.manifest import Manifest, SplitManifest
 from lightning_transfer.heads import Pool
@@ -30,13 +30,14 @@ SHAPE = (512, 4, 4)
 COUNTS = {"train": 2000, "validation": 1000}
 
 
-def make_store(root: Path) -> FeatureStore:
-    """A store of random features."""
+def make_store(root: Path, base: ConvBase) -> FeatureStore:
+    """A store of random features that says it is of this base."""
+    recipe = {"last_stage": base.stage_names[-1], "base_fingerprint": base.fingerprint(), "resize": "squash"}
     splits = {
         name: SplitManifest(tuple(map(str, range(n))), tuple(i % 2 for i in range(n)))
         for name, n in COUNTS.items()
     }
-    builder = StoreBuilder(root / "random", Manifest("0" * 64, {}, ("cats", "dogs"), SHAPE, "float16", splits))
+    builder = StoreBuilder(root / "random", Manifest("0" * 64, recipe, ("cats", "dogs"), SHAPE, "float16", splits))
     builder.begin()
     for name, count in COUNTS.items():
         builder.write(name, range(count), np.random.default_rng(0).random((count, *SHAPE)).astype(np.float32))
@@ -82,12 +83,12 @@ def compared(
     epochs: int, rounds: int, batch_size: int, precision: Precision, command: str = "python -m benchmarks.head"
 ) -> list[Measurement]:
     """Both kinds of pooling, a measurement each."""
-    store = make_store(Path(tempfile.mkdtemp()))
     found = []
     for pool in ("flatten", "avg"):
         model = FeatureClassifier("vgg16", weights=None, pool=pool)
+        store = make_store(Path(tempfile.mkdtemp()), model.base)
 
-        def ours(model: FeatureClassifier = model) -> float:
+        def ours(model: FeatureClassifier = model, store: FeatureStore = store) -> float:
             quiet_trainer(precision, epochs).fit(model, FeatureDataModule(store, batch_size))
             return epochs
 
@@ -102,7 +103,7 @@ def compared(
         rows = (times_as_fast(fit, loop, "epochs/s"), times_as_fast(fit, fused, "epochs/s"))
         remark = "Random features: time alone."
         found.append(Measurement(f"head/{pool}", title, "epochs/s", (loop, fused, fit), rows, command, (remark,)))
-    shutil.rmtree(store.path.parent)
+        shutil.rmtree(store.path.parent)
     return found
 
 
