@@ -103,11 +103,13 @@ def measure(settings: Settings) -> list[Measurement]:
     measurements = []
     for key, what in names.items():
         values = {size: tuple(1000 * said[key] / sizes[size] for said in found[size]) for size in SIZES}
-        row = growth(f"{what}, time a picture at 8 × over that at 1 ×", values[1], values[8], target=1.1)
+        row = growth("time a picture at 8 × the pictures over that at 1 ×", values[1], values[8], target=1.1)
         measurements.append(_measurement(settings, sizes, key, what, "ms a picture", values, row))
     memory = {size: tuple(said["bytes"] / 1e6 for said in found[size]) for size in SIZES}
-    row = growth("peak memory at 8 × over that at 1 ×", memory[1], memory[8], target=1.1)
-    measurements.append(_measurement(settings, sizes, "memory", "all three in a row", "MB", memory, row))
+    row = growth("peak memory at 8 × the pictures over that at 1 ×", memory[1], memory[8], target=1.1)
+    measurements.append(
+        _measurement(settings, sizes, "memory", "extraction, head and frozen base in a row", "MB", memory, row)
+    )
     return measurements
 
 
@@ -125,7 +127,7 @@ def _measurement(
         "The ratio is of what 8 × the pictures take over what 1 × takes, so that less is better. A fit's and an "
         "extraction's start is in it. Memory is what the processes hold beside mapped files."
     )
-    title = f"SqueezeNet 1.1 with more pictures: {what}"
+    title = f"SqueezeNet 1.1, {what}"
     return Measurement(f"growth/{key}", title, unit, candidates, (row,), settings.command("growth"), (remark,))
 
 
