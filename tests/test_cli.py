@@ -21,6 +21,7 @@ from runs import differing, saved
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 FAST = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
+FAST += ["--tensorboard.graph=false"]  # it takes a second, and a pass of the base
 
 # Runs of one test share a folder, as a person's do.
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -67,8 +68,7 @@ def test_there_is_a_config_for_each_regime_and_a_few_overlays():
 
 def test_feature_extraction_fits_tests_and_leaves_what_it_promises(command, small, passes):
     config = ROOT / "configs" / "feature_extraction.yaml"
-    untraced = "--tensorboard.graph=false"  # a graph takes a pass of its own
-    assert command("fit", "--config", config, *small(), *FAST, untraced) == 0
+    assert command("fit", "--config", config, *small(), *FAST) == 0
     assert len(passes) == 48, "each picture once"
     folder = Path("checkpoints") / config.stem
     assert {path.name for path in folder.iterdir()} == LEFT
@@ -77,7 +77,7 @@ def test_feature_extraction_fits_tests_and_leaves_what_it_promises(command, smal
         for score in ("loss", "accuracy", "auroc", "f1"):
             assert len(fitted[f"{split}/{score}"]) == 2
 
-    assert command("fit", "--config", config, *small(), *FAST, untraced) == 0
+    assert command("fit", "--config", config, *small(), *FAST) == 0
     assert len(passes) == 48, "the second fit ran the base"
     assert scalars(Path("logs") / config.stem / "version_1") == fitted, "the second fit was another"
 
@@ -285,7 +285,7 @@ def test_extract_makes_the_store_that_fit_uses(command, small, passes, capsys):
     assert command("extract", *FIT[1:], *small(), *FAST[1:]) == 0
     assert "FeatureStore('features/squeezenet1_1-fire9-64-" in capsys.readouterr().out
     assert not Path("logs").exists()
-    assert command(*FIT, *small(), *FAST, "--tensorboard.graph=false") == 0
+    assert command(*FIT, *small(), *FAST) == 0
     assert len(passes) == 48
 
 
@@ -450,7 +450,7 @@ CACHED = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml",
 
 
 def test_the_frozen_prefix_runs_once_a_view(command, small, passes, capsys):
-    flags = [*vgg(small), *FAST, "--tensorboard.graph=false", "--trainer.max_epochs=6"]
+    flags = [*vgg(small), *FAST, "--trainer.max_epochs=6"]
     assert command("fit", *CACHED, *flags, "--trainer.callbacks.schedule={0: [head], 3: [block5]}") == 0
     assert len(passes) == 5 * 24 + 12 + 12
     (store,) = Path("features").glob("vgg11-block4-64-*")
@@ -469,7 +469,7 @@ def test_extract_makes_the_store_that_a_cached_fit_uses(command, small, passes, 
     assert command("extract", *CACHED, *flags, "--features.views=2") == 0
     assert "vgg11-block4-64-" in capsys.readouterr().out
     assert len(passes) == 2 * 24 + 12 + 12
-    flags = [*flags, "--trainer.max_epochs=1", "--tensorboard.graph=false", "--features.views=2"]
+    flags = [*flags, "--trainer.max_epochs=1", "--features.views=2"]
     assert command("fit", *CACHED, *flags) == 0
     assert len(passes) == 2 * 24 + 12 + 12
 
