@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torchvision import models
 
 from lightning_transfer.backbones import torchvision
+from lightning_transfer.backbones.modes import evaluating
 from lightning_transfer.backbones.torchvision import Normalisation
 from lightning_transfer.backbones.weights import find_weights, load_weights, read_weights
 from lightning_transfer.errors import BackboneError
@@ -160,20 +161,15 @@ class ConvBase(nn.Module):
         Raises:
             BackboneError: The picture is too small for the network.
         """
-        training = {module: module.training for module in self.modules()}
-        self.eval()
         weightless = {key: value.to("meta") for key, value in self.state_dict().items()}
         picture = torch.empty((1, 3, image_size, image_size), dtype=torch.uint8, device="meta")
         try:
-            with torch.no_grad():
+            with evaluating(self), torch.no_grad():
                 channels, height, width = functional_call(self, weightless, (picture,)).shape[1:]
         except RuntimeError as error:
             raise BackboneError(
                 f"Pictures of {image_size} × {image_size} are too small for {self.name}: pass a larger image_size."
             ) from error
-        finally:
-            for module, mode in training.items():
-                module.training = mode
         return channels, height, width
 
     def fingerprint(self) -> str:

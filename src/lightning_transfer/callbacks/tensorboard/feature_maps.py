@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.backbones.modes import evaluating
 from lightning_transfer.callbacks.tensorboard.drawing import Drawing
-from lightning_transfer.callbacks.tensorboard.network import base_of, evaluating
-from lightning_transfer.callbacks.tensorboard.pictures import validation_pictures
+from lightning_transfer.callbacks.tensorboard.network import base_of
+from lightning_transfer.callbacks.tensorboard.pictures import evenly, validation_pictures
 from lightning_transfer.reports.tiles import feature_map_tiles
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class FeatureMaps(Drawing):
             return
         pictures = validation_pictures(trainer, type(self).__name__)
         base: ConvBase = base_of(pl_module, type(self).__name__)
-        chosen = np.linspace(0, len(pictures) - 1, min(self.count, len(pictures))).round().astype(int).tolist()
+        chosen = evenly(self.count, len(pictures))
         images = torch.stack([pictures[i][0] for i in chosen])
         with evaluating(base), torch.no_grad(), trainer.precision_plugin.forward_context():
             maps = base.normalise(images.to(pl_module.device))

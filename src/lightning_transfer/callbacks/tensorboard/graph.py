@@ -13,8 +13,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.backbones.modes import evaluating
 from lightning_transfer.callbacks.tensorboard.drawing import Drawing
-from lightning_transfer.callbacks.tensorboard.network import base_of, evaluating
+from lightning_transfer.callbacks.tensorboard.network import base_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

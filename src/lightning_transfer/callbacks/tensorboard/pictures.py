@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
+import numpy as np
 from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor
@@ -48,3 +49,13 @@ def validation_pictures(trainer: Trainer, wanted_by: str) -> Pictures:
             "as those of this library are, or FeatureDataModule(store, images=…), or leave the callback out."
         )
     return cast(Pictures, images.dataset("validation"))
+
+
+def evenly(count: int, total: int) -> list[int]:
+    """Indices of so many of all pictures, from the first to the last; of all where there are fewer.
+
+    >>> evenly(3, 11)
+    [0, 5, 10]
+    """
+    chosen: list[int] = np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+    return chosen

@@ -14,8 +14,8 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_transfer.callbacks.tensorboard.network import evaluating
-from lightning_transfer.callbacks.tensorboard.pictures import validation_pictures
+from lightning_transfer.backbones.modes import evaluating
+from lightning_transfer.callbacks.tensorboard.pictures import evenly, validation_pictures
 from lightning_transfer.callbacks.tensorboard.validation import ValidationDrawing, class_names_of, in_order
 from lightning_transfer.errors import CallbackError
 
@@ -98,7 +98,7 @@ class FeatureProjector(ValidationDrawing):
         """See `ValidationDrawing`."""
         pictures = validation_pictures(trainer, type(self).__name__)
         names = class_names_of(trainer, pl_module, probabilities.shape[1])
-        chosen = np.linspace(0, len(labels) - 1, min(self.samples, len(labels))).round().astype(int).tolist()
+        chosen = evenly(self.samples, len(labels))
 
         def thumbnail(index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
             return np.asarray(pictures.picture(index).resize((self.thumbnail, self.thumbnail)))
