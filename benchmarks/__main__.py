@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from benchmarks import cached_cut, epochs, extraction, growth, head, scaling, steps
+from benchmarks import cached_cut, decoding, epochs, extraction, growth, head, scaling, steps
 from benchmarks.other_load import OtherLoad
 from benchmarks.report import render
 from benchmarks.results import Conditions, Measurement, belongs, keep, kept
@@ -19,6 +19,7 @@ from benchmarks.timing import machine
 
 GROUPS: dict[str, Callable[[Settings], list[Measurement]]] = {
     "extraction": extraction.measure,
+    "decoding": decoding.measure,
     "head": head.measure,
     "steps": steps.measure,
     "epochs": epochs.measure,
@@ -46,8 +47,8 @@ def main(
 
     Args:
         real: The folder with `data/cats_and_dogs_small` and `weights/squeezenet1_1-imagenet-features.pth`.
-        only: Some of extraction, head, steps, epochs, cached_cut, growth, scaling, or one of a group, as in
-            cached_cut/vgg16; all where it is not given.
+        only: Some of extraction, decoding, head, steps, epochs, cached_cut, growth, scaling, or one of a group, as
+            in cached_cut/vgg16; all where it is not given.
         rounds: How often each candidate runs, A B A B.
         quick: A tenth of the work, to see that it runs; on a page of its own unless `out` is given.
         again: Run also what is there.

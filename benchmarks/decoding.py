@@ -1,0 +1,76 @@
+"""Whether photographs of their original sizes are decoded as fast as a base as light as ResNet18 takes them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from torchvision import models
+
+from benchmarks.extraction import bare
+from benchmarks.results import Measurement, times_as_fast
+from benchmarks.settings import Settings
+from benchmarks.timing import quiet_trainer, side_by_side
+from lightning_transfer import ConvBase, ImageFolderDataModule, extract_features
+from lightning_transfer.precision import default_precision
+
+
+def measure(settings: Settings) -> list[Measurement]:
+    """For `python -m benchmarks`."""
+    precision, batch_size = default_precision(), 32
+    images = settings.some(1000)
+    data = settings.real / "data" / "originals"
+    folder = ImageFolderDataModule(
+        str(data), split=(0.5, 0.25, 0.25), batch_size=batch_size, max_samples=max(4, images // 2)
+    )
+    base = ConvBase("resnet18", weights=None).eval()
+    count = sum(len(samples) for samples in folder.scan.splits.values())
+    features = Path(tempfile.mkdtemp())
+
+    def ours() -> float:
+        store = extract_features(quiet_trainer(precision), base, folder, features)
+        shutil.rmtree(store.path)
+        return count
+
+    def decoded() -> float:
+        dataset = folder.dataset("train")
+        for index in range(len(dataset)):
+            dataset[index]
+        return len(dataset)
+
+    network = torch.nn.Sequential(*list(models.resnet18(weights=None).children())[:-2])
+    network = network.eval().to(memory_format=torch.channels_last)
+    ready = torch.randn(count, 3, 150, 150).contiguous(memory_format=torch.channels_last)
+    title = f"ResNet18 at 150 × 150, {count:,} photographs of their original sizes, batches of {batch_size}"
+    alone, store, decoding = side_by_side(
+        title,
+        {
+            f"bare base, {precision}": bare(network, ready, batch_size, precision == "bf16-mixed"),
+            f"files to a store, {precision}": ours,
+            "decoding alone, one process": decoded,
+        },
+        settings.rounds,
+        "images",
+    ).values()
+    shutil.rmtree(features)
+    rows = (
+        times_as_fast(store, alone, "images/s", target=0.8),
+        times_as_fast(decoding, alone, "images/s", target=1.0),
+    )
+    remarks = (
+        f"Median size of the photographs 437 × 374; {folder.num_workers} worker(s), by default half of the cores. "
+        "Random weights: time alone. With two cores, one that decodes does not compute: the first ratio shows it.",
+    )
+    return [
+        Measurement(
+            "decoding/resnet18",
+            f"Decoding, {title}",
+            "images/s",
+            (alone, store, decoding),
+            rows,
+            settings.command("decoding"),
+            remarks,
+        )
+    ]
