@@ -24,6 +24,7 @@ OVERVIEW = {
     "probe": "Train a linear classifier on every stage of a base at once, and say how much of the base to keep.",
     "summary": "Print the layer table of a base: name, type, output shape, parameters.",
     "extract": "Run the base once over every picture, and keep its outputs on disk.",
+    "verify": "Read all of a feature store, and say whether it is what was made.",
     "fit": "Train, on pictures or on features, which are extracted where they are not there.",
     "validate": "Scores on the validation pictures.",
     "test": "Scores on the test pictures.",
@@ -42,6 +43,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "predict": (),
     "probe": (),
     "summary": (),
+    "verify": ("store",),
 }
 
 

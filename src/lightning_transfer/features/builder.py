@@ -9,7 +9,8 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +21,7 @@ from filelock import FileLock
 
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.manifest import MANIFEST, Manifest
+from lightning_transfer.features.verification import seal
 from lightning_transfer.locking import acquire
 
 PATIENCE = 60.0  # seconds, after which NFS shows to a machine what another one has made
@@ -56,11 +58,14 @@ class StoreBuilder:
             Whether the store is still to be built; False where it is there by now.
 
         Raises:
-            StoreError: The disk is too full, or the folder cannot be written.
+            StoreError: The disk is too full, or the folder cannot be written; or what is left of a store is in its
+                place.
         """
-        if self.exists():
-            return False
-        try:
+        with self._mendable():
+            if self.path.exists() and not self.exists():
+                raise StoreError(f"{self.path} is there, without a {MANIFEST}: remove it, to extract again.")
+            if self.exists():
+                return False
             self.path.parent.mkdir(parents=True, exist_ok=True)
             acquire(self._lock)
             if self.exists():
@@ -68,18 +73,14 @@ class StoreBuilder:
                 return False
             for entry in self.path.parent.iterdir():
                 if entry.name.startswith(f".{self.path.name}.staging"):  # left by a process that was killed
-                    shutil.rmtree(entry, ignore_errors=True)
+                    # Or of one that locks do not reach: once it is called otherwise, that one cannot publish it.
+                    with suppress(FileNotFoundError):
+                        shutil.rmtree(entry.rename(f"{entry}.old"), ignore_errors=True)
             self.staging.mkdir()
             for split in self.manifest.splits:
                 with (self.staging / f"{split}.npy").open("wb") as file:
                     _reserve(file.fileno(), self.manifest.file_bytes(split))
                     file.write(self.manifest.header(split))
-        except OSError as error:
-            self.discard()
-            raise StoreError(
-                f"A feature store of {self.manifest.num_bytes():,} bytes cannot be made at {self.path}: "
-                f"{error.strerror}. Make room, or choose another place (--features.root)."
-            ) from error
         return True
 
     def join(self, staging: str | None) -> bool:
@@ -110,7 +111,7 @@ class StoreBuilder:
 
         Raises:
             StoreError: A feature is not finite in the store's dtype; names the picture. Or the staging folder has
-                gone.
+                gone, or cannot be written.
         """
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(features, dtype=self.manifest.dtype)
@@ -123,31 +124,34 @@ class StoreBuilder:
             )
         start, row_bytes = len(self.manifest.header(split)), stored[0].nbytes
         # By position, not through a map: a full disk is then an error, where it would kill the process.
-        try:
+        with self._mendable():
             descriptor = os.open(self.staging / f"{split}.npy", os.O_WRONLY)
-        except FileNotFoundError as error:
-            raise StoreError(
-                f"{self.staging} has gone. Perhaps another job makes the same store, on a machine that locks do "
-                "not reach: extract once, in one job, before the others begin."
-            ) from error
-        try:
-            for row, values in zip(rows, stored, strict=True):
-                _write_all(descriptor, memoryview(values).cast("B"), start + row * row_bytes)
-        finally:
-            os.close(descriptor)
+            try:
+                for row, values in zip(rows, stored, strict=True):
+                    _write_all(descriptor, memoryview(values).cast("B"), start + row * row_bytes)
+            finally:
+                os.close(descriptor)
 
     def publish(self) -> None:
-        """Makes the store appear, complete."""
-        for split in self.manifest.splits:
-            _sync(self.staging / f"{split}.npy")
-        (self.staging / MANIFEST).write_text(self.manifest.to_json(), encoding="utf-8")
-        _sync(self.staging / MANIFEST)
-        try:
-            self.staging.rename(self.path)
-        except OSError as error:
-            # Locks do not reach every shared folder: where another machine was first, its store stays.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+        """Makes the store appear, complete, after it has read all of it for its sha256.
+
+        Raises:
+            StoreError: The staging folder has gone, or cannot be written.
+        """
+        with self._mendable():
+            for split in self.manifest.splits:
+                _sync(self.staging / f"{split}.npy")
+            text = seal(self.staging, self.manifest).to_json()
+            (self.staging / MANIFEST).write_text(text, encoding="utf-8", errors="surrogateescape")
+            _sync(self.staging / MANIFEST)
+            _sync(self.staging)
+            try:
+                self.staging.rename(self.path)
+            except OSError as error:
+                # Locks do not reach every shared folder: where another machine was first, its store stays.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            _sync(self.path.parent)
         self.discard()
 
     def discard(self) -> None:
@@ -156,6 +160,24 @@ class StoreBuilder:
         if self._lock.is_locked:
             shutil.rmtree(self.staging, ignore_errors=True)
             self._lock.release()
+
+    @contextmanager
+    def _mendable(self) -> Iterator[None]:
+        """Ends this build where the system refuses something, and says what to do."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            self.discard()
+            raise StoreError(
+                f"{self.staging} has gone. Perhaps another job makes the same store, on a machine that locks do "
+                "not reach: extract once, in one job, before the others begin."
+            ) from error
+        except OSError as error:
+            self.discard()
+            raise StoreError(
+                f"A feature store of {self.manifest.num_bytes():,} bytes cannot be made at {self.path}: "
+                f"{error.strerror}. Make room, or choose another place (--features.root)."
+            ) from error
 
 
 def _reserve(descriptor: int, size: int) -> None:

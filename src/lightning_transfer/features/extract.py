@@ -28,7 +28,7 @@ from lightning_transfer.data.image_folder import AugmentedDataset, ImageDataset,
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.extractor import FeatureExtractor
-from lightning_transfer.features.manifest import Manifest, SplitManifest
+from lightning_transfer.features.manifest import FORMAT, Manifest, SplitManifest
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.features.writer import FeatureWriter
 
@@ -57,7 +57,8 @@ def extract_features(
         base: Any base, also the prefix that `ConvBase.split` gives.
         images: What to extract from; all its splits.
         root: The folder of stores; each store is a folder in it, whose name ends in the fingerprint of the base's
-            weights, its last stage, the pictures' contents, their size and resizing, precision, and versions.
+            weights, its last stage, the pictures' contents, their size and resizing, precision, versions, and the
+            store's format.
         dtype: What to keep features as.
         views: V, of the training pictures; the others are taken once, as they are.
 
@@ -65,7 +66,8 @@ def extract_features(
         The store, (C, h, w) a picture.
 
     Raises:
-        StoreError: There is no room, a feature is not finite, or the base has no stages.
+        StoreError: There is no room, a feature is not finite, or the base has no stages; or the store that is
+            there is damaged, or of other inputs than its name says.
         DataError: The pictures are not usable; nothing is left behind.
     """
     if not base.stage_names:
@@ -81,7 +83,7 @@ def extract_features(
         rank_zero_info(f"The features are there: {builder.path}")
         # Several ranks must go the same way, so there rank 0 decides, in FeatureWriter.setup.
         if trainer.world_size == 1:
-            return FeatureStore(builder.path)
+            return _opened(builder)
     else:
         times = f", those to train on {views} times," if views > 1 else ""
         pictures = f"{sum(map(len, datasets.values())):,} pictures{times}"
@@ -103,7 +105,17 @@ def extract_features(
             builder.discard()
     if trainer.interrupted or not builder.exists():
         raise StoreError(f"The extraction to {builder.path} was stopped; nothing is kept of it.")
-    return FeatureStore(builder.path)
+    return _opened(builder)
+
+
+def _opened(builder: StoreBuilder) -> FeatureStore:
+    store = FeatureStore(builder.path)
+    if store.manifest.fingerprint != builder.manifest.fingerprint:
+        raise StoreError(
+            f"{builder.path} holds features of other inputs than its name says: remove it, or give it back its "
+            "own name."
+        )
+    return store
 
 
 def _check_views(views: int, images: ImageFolderDataModule) -> None:
@@ -152,6 +164,7 @@ def _manifest(
     views: int,
 ) -> Manifest:
     recipe: dict[str, Any] = {
+        "format": FORMAT,
         "base": base.name,
         "last_stage": base.stage_names[-1],
         "base_fingerprint": base.fingerprint(),

@@ -5,11 +5,12 @@ Shapes: C channels, h w feature map, K classes, N samples, V views.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import numpy as np
 
 from lightning_transfer.errors import StoreError
 
-FORMAT = 1
+FORMAT = 2  # of a store; part of each store's fingerprint, so that another one makes other stores
 MANIFEST = "manifest.json"
+OWN_DIGEST = "manifest_sha256"
+DTYPES = ("float16", "float32")
+LARGEST = 2**40  # no view, channel, row or column of a sound store has such a number
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Manifest:
         feature_shape: (C, h, w).
         dtype: numpy's name of the features' type.
         splits: By name.
+        sha256: Of each split's .npy file; known once the store is published. Manifests may be equal without it.
     """
 
     fingerprint: str
@@ -63,6 +68,7 @@ class Manifest:
     feature_shape: tuple[int, int, int]
     dtype: str
     splits: dict[str, SplitManifest]
+    sha256: dict[str, str] = field(default_factory=dict, compare=False)
 
     def shape(self, split: str) -> tuple[int, ...]:
         """(N, C, h, w) of one split, or (V, N, C, h, w) where there are several views."""
@@ -82,12 +88,21 @@ class Manifest:
         return len(self.header(split)) + math.prod(self.shape(split)) * np.dtype(self.dtype).itemsize
 
     def to_json(self) -> str:
-        """The manifest's text."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
+        """The manifest's text, with its own sha256."""
+        fields = {"format": FORMAT, **asdict(self)}
+        return json.dumps({OWN_DIGEST: _digest(fields), **fields}, indent=1, ensure_ascii=False)
 
     def num_bytes(self) -> int:
         """Size of all arrays together."""
         return sum(self.file_bytes(split) for split in self.splits)
+
+
+def damaged(file: Path, what: str) -> StoreError:
+    """The error that names a store's damaged file, and what to do."""
+    return StoreError(
+        f"The feature store is damaged: {file} {what}. Remove {file.parent}; the features are then "
+        "extracted again."
+    )
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -100,25 +115,65 @@ def read_manifest(path: Path) -> Manifest:
         StoreError: There is none, or it is damaged or of another format.
     """
     file = path / MANIFEST
-    if not file.is_file():
-        raise StoreError(f"There is no complete feature store at {path}: {MANIFEST} is missing.")
     try:
-        fields: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not file.is_file():
+            raise StoreError(f"There is no complete feature store at {path}: {MANIFEST} is missing.")
+        # Names of files need not be UTF-8.
+        fields: dict[str, Any] = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
         if fields["format"] != FORMAT:
             raise ValueError(f"format {fields['format']}, this version reads {FORMAT}")
-        return Manifest(
-            fingerprint=fields["fingerprint"],
-            recipe=fields["recipe"],
-            class_names=tuple(fields["class_names"]),
-            feature_shape=tuple(fields["feature_shape"]),
-            dtype=fields["dtype"],
-            splits={
-                name: SplitManifest(tuple(split["paths"]), tuple(split["labels"]), split.get("views", 1))
-                for name, split in fields["splits"].items()
-            },
+        if fields.pop(OWN_DIGEST) != _digest(fields):
+            raise ValueError(f"its content is not that of its {OWN_DIGEST}")
+        return _checked(
+            Manifest(
+                fingerprint=fields["fingerprint"],
+                recipe=fields["recipe"],
+                class_names=tuple(fields["class_names"]),
+                feature_shape=tuple(fields["feature_shape"]),
+                dtype=fields["dtype"],
+                splits={
+                    name: SplitManifest(tuple(split["paths"]), tuple(split["labels"]), split["views"])
+                    for name, split in fields["splits"].items()
+                },
+                sha256=fields["sha256"],
+            )
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(
             f"The feature store's {file} cannot be used ({error}). Remove {path}; the features are then "
             "extracted again."
         ) from error
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    """Of the content: another layout of the same text changes nothing."""
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """The manifest, if each field is of its kind; another program may have written it, with the right sha256."""
+
+    def number(value: object) -> bool:
+        return type(value) is int and 0 < value < LARGEST
+
+    classes = range(len(manifest.class_names))
+    sound = {
+        "fingerprint": isinstance(manifest.fingerprint, str),
+        "recipe": isinstance(manifest.recipe, dict),
+        "class_names": all(isinstance(name, str) for name in manifest.class_names),
+        "feature_shape": len(manifest.feature_shape) == 3 and all(map(number, manifest.feature_shape)),
+        "dtype": manifest.dtype in DTYPES,
+        "sha256": manifest.sha256.keys() == manifest.splits.keys(),
+    }
+    for name, split in manifest.splits.items():
+        sound[f"split {name!r}"] = (
+            name.isidentifier()  # it becomes a file's name
+            and number(split.views)
+            and len(split.paths) == len(split.labels)
+            and all(isinstance(path, str) for path in split.paths)
+            and all(type(label) is int and label in classes for label in split.labels)
+        )
+    wrong = [name for name, holds in sound.items() if not holds]
+    if wrong:
+        raise ValueError(f"{wrong[0]} is not what it should be")
+    return manifest

@@ -16,13 +16,19 @@ import numpy.typing as npt
 
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.manifest import read_manifest
+from lightning_transfer.features.verification import check_array, check_arrays
 
 
 class FeatureStore:
     """A complete store, opened for reading.
 
+    Size, type and shape of its arrays are looked at each time it is opened, their contents at the first time, see
+    `verification`. An array that is truncated after that, while it is mapped, cannot be noticed: the system then
+    ends the process that reads it (SIGBUS).
+
     Args:
         path: Its folder, as `extract_features` returned it.
+        anew: Read all of it now, also if that was done before.
 
     Attributes:
         path: As above.
@@ -32,18 +38,10 @@ class FeatureStore:
         StoreError: It is absent, incomplete or damaged; says which file.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, anew: bool = False) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        for split in self.manifest.splits:
-            file, expected = self.path / f"{split}.npy", self.manifest.file_bytes(split)
-            found = file.stat().st_size if file.is_file() else None
-            if found != expected:
-                came = "is missing" if found is None else f"has {found:,} bytes"
-                raise StoreError(
-                    f"The feature store is damaged: {file} {came}, wanted {expected:,} bytes. "
-                    f"Remove {self.path}; the features are then extracted again."
-                )
+        check_arrays(self.path, self.manifest, anew)
 
     def __repr__(self) -> str:
         sizes = ", ".join(
@@ -84,20 +82,21 @@ class FeatureStore:
             view: Which one; 0 is the pictures as they are.
 
         Raises:
-            StoreError: There is no such split or view.
+            StoreError: There is no such split or view, or its file is no longer what it was.
         """
         self._check(split)
         if not 0 <= view < self.views(split):
             raise StoreError(
                 f"{self.path} has {self.views(split)} views of {split}: wanted one from 0, got {view}."
             )
-        features: npt.NDArray[Any] = np.load(self.path / f"{split}.npy", mmap_mode="r", allow_pickle=False)
-        if features.shape != self.manifest.shape(split) or features.dtype != self.manifest.dtype:
-            raise StoreError(
-                f"The feature store is damaged: {self.path / f'{split}.npy'} holds {features.shape} "
-                f"{features.dtype}, wanted {self.manifest.shape(split)} {self.manifest.dtype}. "
-                f"Remove {self.path}; the features are then extracted again."
-            )
+        check_array(self.path, self.manifest, split)  # mapped beyond its end, it would kill the process
+        features: npt.NDArray[Any] = np.memmap(
+            self.path / f"{split}.npy",
+            dtype=self.manifest.dtype,
+            mode="r",
+            offset=len(self.manifest.header(split)),
+            shape=self.manifest.shape(split),
+        )
         return features[view] if self.views(split) > 1 else features
 
     def labels(self, split: str) -> npt.NDArray[np.int64]:
