@@ -196,7 +196,7 @@ def race(path, lock=None):
 
 
 def test_of_six_builders_one_builds_and_all_see_the_same(tmp_path):
-    for number in range(5):
+    for number in range(3):
         path = tmp_path / str(number) / "one"
         assert sorted(at_once([lambda path=path: race(path)] * 6)) == [BUILT, *[FOUND] * 5]
         assert left(path.parent) == {"one"}
@@ -421,12 +421,15 @@ def test_a_damaged_manifest_is_refused_or_says_the_same(store):
 def test_a_flipped_bit_in_any_byte_of_a_manifest(store):
     """Of each, since a label is one character."""
     text = (store / MANIFEST).read_bytes()
-    kept = 0
-    for place in range(len(text)):
-        flipped = bytearray(text)
-        flipped[place] ^= 1  # 0 becomes 1, and "t" becomes "u"
-        kept += not same_or_refused(store, bytes(flipped))
-    assert kept == 0
+    try:
+        for place in range(len(text)):
+            flipped = bytearray(text)
+            flipped[place] ^= 1
+            (store / MANIFEST).write_bytes(flipped)
+            with pytest.raises(StoreError, match=MANIFEST):
+                FeatureStore(store)
+    finally:
+        (store / MANIFEST).write_bytes(text)
 
 
 def test_another_layout_of_a_manifest_is_the_same(store):
@@ -468,7 +471,7 @@ def test_a_manifest_of_anybodys_with_the_right_sha256_opens_nothing_wrong(store)
     places = sorted(places_in(fields), key=str)
     huge = st.sampled_from([10**4000, -1, 0, "../train", "object", "float64"])
 
-    @settings(max_examples=300, deadline=None, database=None)
+    @settings(max_examples=200, deadline=None, database=None)
     @given(st.sampled_from(places), JSON | huge)
     def forge(place, value):
         forged = replaced(fields, place, value)
