@@ -43,7 +43,8 @@ def small(pictures, weights_file):
     return flags
 
 
-LEFT = {"best.ckpt", "last.ckpt", "metrics.csv", "curves.png"}
+CHECKPOINTS = {f"{name}.ckpt{suffix}" for name in ("best", "last") for suffix in ("", ".sha256")}
+LEFT = {*CHECKPOINTS, "metrics.csv", "curves.png"}
 
 
 def scalars(folder):
@@ -126,12 +127,7 @@ def test_the_three_regimes_start_from_one_another(command, small, capsys):
     }
     assert stages == {"block5", "block4"}
     for config, folder in ((frozen_config, "frozen_base"), (tuning_config, "fine_tuning")):
-        assert {path.name for path in Path("checkpoints", folder).iterdir()} == {
-            "best.ckpt",
-            "last.ckpt",
-            "metrics.csv",
-            "curves.png",
-        }
+        assert {path.name for path in Path("checkpoints", folder).iterdir()} == LEFT
         best = f"--ckpt_path=checkpoints/{folder}/best.ckpt"
         assert command("test", *config, *small(weights="nowhere.pth"), *FAST[1:], best) == 0
 

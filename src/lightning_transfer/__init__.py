@@ -25,6 +25,7 @@ from lightning_transfer.features.extract import extract_features
 from lightning_transfer.features.extractor import FeatureExtractor
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.heads import Head
+from lightning_transfer.modules.checkpoint_io import AtomicCheckpointIO
 from lightning_transfer.modules.feature_classifier import FeatureClassifier
 from lightning_transfer.modules.fine_tuning import FineTuningClassifier
 from lightning_transfer.modules.frozen_base import FrozenBaseClassifier
@@ -32,6 +33,7 @@ from lightning_transfer.prediction import PictureClassifier, load_classifier
 
 __all__ = [
     "AdaptiveUnfreeze",
+    "AtomicCheckpointIO",
     "Augmentation",
     "CatsAndDogsDataModule",
     "ConfusionMatrix",

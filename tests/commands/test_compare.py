@@ -81,7 +81,8 @@ def test_it_leaves_what_it_promises(compared):
     }
     for regime in MODULES:
         names = {path.name for path in (out / regime / "seed_0").iterdir()}
-        assert names == {"best.ckpt", "last.ckpt", "outcome.json", "predictions.npz", "metrics.csv", "curves.png"}
+        checkpoints = {f"{name}.ckpt{suffix}" for name in ("best", "last") for suffix in ("", ".sha256")}
+        assert names == {*checkpoints, "outcome.json", "predictions.npz", "metrics.csv", "curves.png"}
         events = EventAccumulator(str(out / "logs" / f"{regime}_seed_0")).Reload()
         assert len(events.Scalars("validation/accuracy")) == 2
     metrics = json.loads((out / "metrics.json").read_text())

@@ -11,18 +11,21 @@ from torch import Tensor, nn
 
 from lightning_transfer.backbones.weights import UNREADABLE
 from lightning_transfer.errors import ModuleError
+from lightning_transfer.modules.sidecar import check_sidecar
 
 # Hyperparameters that name files. A checkpoint holds what was in them.
 ORIGINS = ("weights", "head_from", "start_from")
 HEAD = ("num_classes", "pool", "hidden")
 BASE = ("base", "until")
+# Those that say which network it is; the others say how it was trained.
+NETWORK = (*BASE, *HEAD, "image_size", "dropout")
 
 
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU, without running code that may be in it.
+def check_file(path: str) -> None:
+    """Looks at a checkpoint's file without reading what is in it.
 
     Raises:
-        ModuleError: There is no such file, or it cannot be read.
+        ModuleError: It is none of this machine's, there is none, or it is not as it was saved.
     """
     if "://" in path:
         raise ModuleError(
@@ -31,8 +34,23 @@ def read_checkpoint(path: str) -> dict[str, Any]:
         )
     if not Path(path).is_file():
         raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
+    check_sidecar(Path(path))
+
+
+def read_checkpoint(path: str, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU, without running code that may be in it.
+
+    Args:
+        path: A file of this machine.
+        map_location: Where to instead; as `torch.load` takes it.
+        weights_only: Said outright, so that no variable of the environment changes it.
+
+    Raises:
+        ModuleError: There is no such file, it is not as it was saved, or it cannot be read.
+    """
+    check_file(path)
     try:
-        checkpoint: Any = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint: Any = torch.load(path, map_location=map_location, weights_only=weights_only)
     except (*UNREADABLE, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModuleError(
@@ -41,6 +59,19 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ModuleError(f"{path} is no checkpoint but something else: wanted a file that fit saved.")
     return checkpoint
+
+
+def recorded_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that are safe to be read as if they had been typed.
+
+    These are numbers, and words where a network is named; what else a file holds might name a class, which the
+    command line would import and call.
+    """
+    return {
+        name: value
+        for name, value in checkpoint["hyper_parameters"].items()
+        if value is None or isinstance(value, int | float) or (isinstance(value, str) and name in NETWORK)
+    }
 
 
 def read_start(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

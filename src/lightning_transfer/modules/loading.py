@@ -6,11 +6,8 @@ import torch
 
 from lightning_transfer.backbones.without_memory import WithoutMemory
 from lightning_transfer.errors import ModuleError, TransferError
-from lightning_transfer.modules.checkpoint import fill, read_checkpoint
+from lightning_transfer.modules.checkpoint import NETWORK, fill, read_checkpoint
 from lightning_transfer.modules.classifier import Classifier
-
-# The hyperparameters that say which network it is; the others say how it was trained.
-NETWORK = ("base", "until", "num_classes", "image_size", "pool", "hidden", "dropout")
 
 
 def load_module(path: str) -> Classifier:

@@ -6,17 +6,20 @@ Shapes: B batch, C channels, H W picture, h w feature map, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import IO, Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor
 
 from lightning_transfer.backbones.conv_base import ConvBase
 from lightning_transfer.backbones.freezing import Stages
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.heads import Head, Pool
-from lightning_transfer.modules.checkpoint import ORIGINS, check_same_base, fill, read_start
+from lightning_transfer.modules.checkpoint import ORIGINS, check_file, check_same_base, fill, read_start
+from lightning_transfer.modules.checkpoint_io import check_folders, save_atomically
 from lightning_transfer.modules.stored_outputs import StoredOutputs, stored_outputs
 
 
@@ -59,6 +62,34 @@ class Network(LightningModule):
         made_with = {"base": base, "until": until, "num_classes": num_classes, "pool": pool, "hidden": hidden}
         self._start(head_from, start_from, made_with)
 
+    @_restricted_classmethod
+    def load_from_checkpoint(  # noqa: D417  # what is not said here is Lightning's
+        cls,  # noqa: N805
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """As Lightning's; but the file must be of this machine and as it was saved, and no code in it is run.
+
+        Args:
+            weights_only: False to run code that the file may hold all the same.
+            **arguments: In place of the checkpoint's own.
+
+        Raises:
+            ModuleError: There is no such file, or it is not as it was saved; names it.
+        """
+        if isinstance(checkpoint_path, str | Path):
+            check_file(str(checkpoint_path))
+        # A file may name one of Lightning's functions there, which would call whatever class the arguments name.
+        arguments["_instantiator"] = None
+        safely = weights_only is not False
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, safely, **arguments
+        )
+
     @property
     def stages(self) -> Stages:
         """What may ever train, from the input to the output: what callbacks thaw, and the optimizer has."""
@@ -88,7 +119,11 @@ class Network(LightningModule):
 
         Raises:
             ModuleError: The classes are others than the checkpoint's, or the outputs those of another base.
+            OutputError: Checkpoints cannot be saved where they are to be.
         """
+        save_atomically(self.trainer)
+        if stage == "fit":
+            check_folders(self.trainer)
         data: Any = getattr(self.trainer, "datamodule", None)
         if hasattr(data, "last_stage"):
             self.stored = stored_outputs(self.base, data)
