@@ -32,6 +32,10 @@ class ModuleError(TransferError):
     """A module whose arguments do not fit the data or the checkpoint it is given."""
 
 
+class TrainingError(TransferError):
+    """A run that has come to nothing: its loss or its weights are no numbers any more, or no batch came."""
+
+
 class CallbackError(TransferError):
     """A callback that lacks something of the Trainer, the module or the data."""
 

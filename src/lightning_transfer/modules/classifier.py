@@ -25,15 +25,15 @@ from lightning_transfer.errors import ModuleError
 from lightning_transfer.heads import Pool
 from lightning_transfer.modules.checkpoint import between_epochs
 from lightning_transfer.modules.epoch_scores import EpochScores
+from lightning_transfer.modules.guarded_network import GuardedNetwork
 from lightning_transfer.modules.loss import ClassWeights, TrainingLoss
-from lightning_transfer.modules.network import Network
 from lightning_transfer.modules.rate_schedule import Interval, RateSchedule, rate_schedule
 
 Batch = tuple[Tensor, Tensor]
 SPLITS = ("train", "validation", "test")
 
 
-class Classifier(Network):
+class Classifier(GuardedNetwork):
     """A network that trains; the regimes are its subclasses.
 
     It logs `<split>/loss`, `<split>/accuracy`, `<split>/auroc` and `<split>/f1` for train, validation and test.
@@ -231,9 +231,15 @@ class Classifier(Network):
             torch.get_device_module(self.device).manual_seed(seed)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Computes the training scores with the last batch, so that a checkpoint after validation has them."""
+        """Computes the training scores with the last batch, so that a checkpoint after validation has them.
+
+        Raises:
+            TrainingError: The loss is no number any more.
+        """
+        super().on_train_batch_end(outputs, batch, batch_idx)
         if self.trainer.is_last_batch:
             self._train_scores = self._scores("train").compute(self.loss)
+            self.check_finite("training loss", self._train_scores["train/loss"])
 
     def on_train_epoch_end(self) -> None:
         """Logs the training scores."""
@@ -248,6 +254,8 @@ class Classifier(Network):
         if self.trainer.sanity_checking:
             return
         scores = self._scores("validation").compute(F.cross_entropy)
+        if self.trainer.state.fn is TrainerFn.FITTING:
+            self.check_finite("validation loss", scores["validation/loss"])
         self._log_scores(scores)
         schedule = self._rate_schedule()
         if schedule is not None and self.trainer.state.fn is TrainerFn.FITTING:

@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
+from lightning_transfer.errors import TrainingError
+
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def no_batches(split: str) -> TrainingError:
+    """What to say of a loader that is empty."""
+    return TrainingError(
+        f"Not one batch of {split} data came: wanted at least one. Is the data set empty, or does drop_last leave "
+        "nothing of it?"
+    )
 
 
 class EpochScores(nn.Module):
@@ -37,7 +47,7 @@ class EpochScores(nn.Module):
             },
             prefix=f"{split}/",
         )
-        self.loss = MeanMetric()
+        self.loss = MeanMetric(nan_strategy="disable")  # by default a NaN counts as nothing
         self._batches: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -53,7 +63,12 @@ class EpochScores(nn.Module):
         """The scores of all that was added, by name ("train/loss", …); then begins anew.
 
         AUROC and F1 are means over the classes.
+
+        Raises:
+            TrainingError: Nothing was added.
         """
+        if not self._batches:
+            raise no_batches(self.split)
         logits = torch.cat([logits for logits, _ in self._batches]).float()
         labels = torch.cat([labels for _, labels in self._batches])
         self.loss.update(loss(logits, labels), weight=len(labels))
