@@ -12,6 +12,7 @@ GROUND = {"errors", "locking", "output"}
 MAY_IMPORT = {
     "errors": set(),
     "locking": set(),
+    "signals": set(),
     "output": {"errors"},
     "backbones": GROUND,
     "heads": GROUND,

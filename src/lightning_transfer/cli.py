@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from lightning_transfer.errors import TransferError
+from lightning_transfer.signals import ends_by_signals
 
 PROGRAM = "lightning-transfer"
 DESCRIPTION = "Transfer learning with a pretrained convolutional network."
@@ -47,6 +48,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 }
 
 
+@ends_by_signals()
 def main() -> None:
     """Entry point; errors that a person can mend are one paragraph on stderr, and exit with 1."""
     # Stored features are read faster without workers, and one decodes as fast as a base on a CPU computes.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -19,7 +22,8 @@ from lightning_transfer.errors import ModuleError
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import FeatureDtype, extract_features
 from lightning_transfer.features.store import FeatureStore
-from lightning_transfer.modules.checkpoint import ORIGINS, read_checkpoint
+from lightning_transfer.modules.checkpoint import ORIGINS, read_checkpoint, recorded_arguments
+from lightning_transfer.modules.checkpoint_io import AtomicCheckpointIO, save_atomically
 from lightning_transfer.modules.classifier import Classifier
 from lightning_transfer.modules.feature_classifier import FeatureClassifier
 from lightning_transfer.modules.fine_tuning import FineTuningClassifier
@@ -82,10 +86,10 @@ class TransferCLI(LightningCLI):
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
-        """Takes the model's arguments from the checkpoint, where there is one.
+        """Takes the model's arguments from the checkpoint, where there is one of a module of this library.
 
-        Lightning's own way overrides what was typed, for fit too, and wants the classes importable
-        (https://github.com/Lightning-AI/pytorch-lightning/issues/21455).
+        Lightning's own way overrides what was typed, for fit too
+        (https://github.com/Lightning-AI/pytorch-lightning/issues/21455), and imports and calls what a file names.
         """
         self.checkpoint: dict[str, Any] | None = None
         config = self.config[self.config.subcommand]
@@ -94,11 +98,10 @@ class TransferCLI(LightningCLI):
             return
         self.checkpoint = read_checkpoint(path)
         if "class_names" not in self.checkpoint:
-            super()._parse_ckpt_path()  # of a module of somebody else's
-            return
+            return  # of a module of somebody else's, whose arguments are those that were typed
         arguments = config.model.init_args
-        origins = dict.fromkeys(ORIGINS)
-        recorded = origins if self.config.subcommand == "fit" else self.checkpoint["hyper_parameters"]
+        fitting = self.config.subcommand == "fit"
+        recorded = dict.fromkeys(ORIGINS) if fitting else recorded_arguments(self.checkpoint)
         for name in recorded.keys() & arguments.keys():
             arguments[name] = recorded[name]
 
@@ -109,6 +112,12 @@ class TransferCLI(LightningCLI):
             rank_zero_info(
                 "Precision bf16-mixed: this machine has units for it. Else pass --trainer.precision 32-true."
             )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A Trainer that loses no checkpoint, whoever's module it trains."""
+        trainer = super().instantiate_trainer(**kwargs)
+        save_atomically(trainer)
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Fills the model from the checkpoint now, since features may have to be extracted with its base."""
@@ -137,6 +146,7 @@ class TransferCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Extracts the features, if the model trains on them; draws what is wanted."""
+        self._check_last()
         self._serve_features(fitting=True)
         drawings: Drawings = self._get(self.config_init, "tensorboard")
         if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
@@ -145,9 +155,39 @@ class TransferCLI(LightningCLI):
 
     def before_validate(self) -> None:
         """Extracts the features, if the model takes them."""
+        self._check_last()
         self._serve_features()
 
     before_test = before_validate
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Says, where a fit is stopped from outside, from where it goes on."""
+        try:
+            super()._run_subcommand(subcommand)
+        except (KeyboardInterrupt, SystemExit):
+            if subcommand == "fit" and self.trainer.is_global_zero:
+                print(f"\n{self._way_on()}", file=sys.stderr)  # noqa: T201
+            raise
+
+    def _way_on(self) -> str:
+        saving = self.trainer.strategy.checkpoint_io
+        saved = saving.resumable if isinstance(saving, AtomicCheckpointIO) else None
+        path = self._get(self.config, "ckpt_path") if saved is None else os.path.relpath(saved)
+        if path is None:
+            return "Stopped before the first epoch was over: nothing is saved that a run could go on from."
+        return f"Stopped. To go on after the last epoch that was saved, pass --ckpt_path {path}"
+
+    def _check_last(self) -> None:
+        """Lightning only warns, and begins anew."""
+        if self._get(self.config, "ckpt_path") != "last":
+            return
+        saving = present(self.trainer, ModelCheckpoint)
+        if not any(callback._find_last_checkpoints(self.trainer) for callback in saving):
+            folders = ", ".join(str(callback.dirpath) for callback in saving if callback.dirpath)
+            raise ModuleError(
+                f"--ckpt_path last: there is no last*.ckpt in {folders or 'a folder of a new run'}. Pass the file "
+                "to go on from, or leave the flag out to begin anew."
+            )
 
     def _feature_options(self) -> FeatureOptions:
         options: FeatureOptions = self._get(self.config_init, "features")

@@ -74,7 +74,7 @@ def compare(
     outcomes: dict[str, list[Any]] = {regime: [] for regime in REGIMES}
     console = Console()
     arguments = {"data": data, "base": base, "weights": weights, "epochs": epochs}
-    with _claimed(root, arguments), without_chatter():
+    with _claimed(root, arguments), without_chatter(), _way_on_told(console):
         for seed in range(seeds):
             images = _pictures(data, seed)
             for number, regime in enumerate(REGIMES, start=1):
@@ -120,6 +120,15 @@ def _claimed(root: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
         if list(root.iterdir()) == [note]:
             note.unlink()
             root.rmdir()
+        raise
+
+
+@contextmanager
+def _way_on_told(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        console.print("\nStopped. The same command goes on after the last epoch that was saved.")
         raise
 
 
