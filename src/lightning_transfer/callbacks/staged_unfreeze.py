@@ -38,8 +38,8 @@ class StagedUnfreeze(Callback):
             without a gap; the first must train from epoch 0 on.
 
     Raises:
-        ScheduleError: At set-up, where the schedule does not fit the network, or the Trainer cannot work with it;
-            at resume, where the checkpoint was made with another schedule.
+        ScheduleError: At once, where the schedule is none; at set-up, where it does not fit the network, or the
+            Trainer cannot work with it; at resume, where the checkpoint was made with another schedule.
 
     >>> schedule = StagedUnfreeze({0: ["head"], 5: ["block5"], 10: ["block4"]})
     >>> [schedule.trained_stages(epoch) for epoch in (0, 5, 12)]
@@ -47,7 +47,7 @@ class StagedUnfreeze(Callback):
     """
 
     def __init__(self, schedule: dict[int, list[str]]) -> None:
-        ordered = sorted(schedule.items())
+        ordered = _in_order(schedule)
         self.steps = tuple(tuple(names) for _, names in ordered)
         self.starts = {name: epoch for epoch, names in ordered for name in names}
         self._told: tuple[str, ...] = ()
@@ -197,6 +197,20 @@ def stages_of(module: LightningModule) -> Stages:
             "the input to the output."
         )
     return cast(Stages, stages)
+
+
+def _in_order(schedule: object) -> list[tuple[int, list[str]]]:
+    """By epoch; a config may bring anything that YAML can write."""
+    fits = isinstance(schedule, Mapping) and all(
+        type(epoch) is int and isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+        for epoch, names in schedule.items()
+    )
+    if not fits:
+        raise ScheduleError(
+            f"schedule={schedule!r}: wanted lists of stage names by whole epoch, such as "
+            '{0: ["head"], 5: ["block5"]}.'
+        )
+    return sorted(cast(dict[int, list[str]], schedule).items())
 
 
 def _words(settings: Mapping[str, Any]) -> str:
