@@ -364,7 +364,13 @@ def test_modules_of_other_people_work_too(command, tmp_path, monkeypatch):
         "from lightning.pytorch.demos.boring_classes import BoringDataModule as Data, BoringModel as Model"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    mine = ["--model=mine.Model", "--data=mine.Data", "--trainer.logger=false", "--trainer.default_root_dir=saved"]
+    mine = [
+        "--allow-import=mine",
+        "--model=mine.Model",
+        "--data=mine.Data",
+        "--trainer.logger=false",
+        "--trainer.default_root_dir=saved",
+    ]
     assert command("fit", *mine, *FAST[1:], "--trainer.max_epochs=1") == 0
     (checkpoint,) = Path("saved").rglob("*.ckpt")
     assert command("test", *mine, *FAST[1:], f"--ckpt_path={checkpoint}") == 0

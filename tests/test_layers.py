@@ -18,6 +18,8 @@ MAY_IMPORT = {
     "heads": GROUND,
     "data": GROUND,
     "precision": GROUND,
+    "config_limits": {"errors"},
+    "usage": {"errors", "config_limits"},
     "without_chatter": GROUND,
     "reports": GROUND,
     "features": GROUND | {"backbones", "data"},

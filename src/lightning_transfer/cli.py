@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import inspect
 import sys
+import traceback
 import warnings
-from collections.abc import Callable
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 import docstring_parser
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.text import Text
 
-from lightning_transfer.errors import TransferError
+from lightning_transfer.config_limits import limit_configs
+from lightning_transfer.errors import TransferError, UsageError
 from lightning_transfer.signals import ends_by_signals
+from lightning_transfer.usage import CommandParser, nearest, own_flags, paragraph
 
 PROGRAM = "lightning-transfer"
 DESCRIPTION = "Transfer learning with a pretrained convolutional network."
@@ -50,7 +53,10 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 
 @ends_by_signals()
 def main() -> None:
-    """Entry point; errors that a person can mend are one paragraph on stderr, and exit with 1."""
+    """Entry point; errors are one paragraph on stderr, after the traceback with `--debug`.
+
+    It exits with 2 where the command line or a config cannot be used as it is, with 1 after any other error.
+    """
     # Stored features are read faster without workers, and one decodes as fast as a base on a CPU computes.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     warnings.filterwarnings("ignore", ".*is not supported by the model summary")
@@ -58,21 +64,30 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*is smaller than the logging interval")
     # Lightning 2.6 with torch from 2.13 on.
     warnings.filterwarnings("ignore", ".*LeafSpec")
+    debug = "--debug" in sys.argv
     try:
-        if sys.argv[1:] in ([], ["-h"], ["--help"]):
-            _overview()
-        elif sys.argv[1] in COMMANDS:
-            _own_command(sys.argv[1], sys.argv[2:])
-        else:
-            from lightning_transfer import lightning_cli
+        # sys.argv stays whole: DDP's further processes are started with it.
+        _run(*own_flags(sys.argv[1:]))
+    except Exception as error:  # noqa: BLE001  # whatever it is, a person reads it
+        if debug:
+            traceback.print_exc()
+        complaint, code = _complaint(error, debug)
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), complaint), soft_wrap=True)
+        sys.exit(code)
 
-            lightning_cli.run(PROGRAM, DESCRIPTION)
-    except Exception as error:
-        mendable = _mendable(error)
-        if mendable is None:
-            raise
-        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), _plain(mendable)), soft_wrap=True)
-        sys.exit(1)
+
+def _run(arguments: Sequence[str], packages: Sequence[str]) -> None:
+    if arguments in ([], ["-h"], ["--help"]):
+        _overview()
+    elif arguments[0] in COMMANDS:
+        _own_command(arguments[0], arguments[1:])
+    elif arguments[0] in OVERVIEW or arguments[0].startswith("-"):
+        from lightning_transfer import lightning_cli
+
+        limit_configs(packages)  # only now, since Lightning sets limits of its own when it is imported
+        lightning_cli.run(PROGRAM, DESCRIPTION, arguments)
+    else:
+        raise UsageError(f"There is no command {arguments[0]!r}{nearest(arguments[0], OVERVIEW)}")
 
 
 def _overview() -> None:
@@ -88,11 +103,17 @@ def _overview() -> None:
     print("\n".join(lines))  # noqa: T201
 
 
-def _own_command(name: str, arguments: list[str]) -> None:
+def _own_command(name: str, arguments: Sequence[str]) -> None:
     function: Callable[..., Any] = getattr(import_module(f"lightning_transfer.commands.{name}"), name)
+    limit_configs()
     documentation = docstring_parser.parse(function.__doc__ or "")
     about = {argument.arg_name: argument.description for argument in documentation.params}
-    parser = ArgumentParser(prog=f"{PROGRAM} {name}", description=documentation.short_description)
+    parser = CommandParser(
+        prog=f"{PROGRAM} {name}",
+        description=documentation.short_description,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
     plain: set[str | int] = set(COMMANDS[name])
     for argument, parameter in inspect.signature(function, eval_str=True).parameters.items():
         if argument in plain:
@@ -103,6 +124,16 @@ def _own_command(name: str, arguments: list[str]) -> None:
             parser.add_argument(f"--{argument}", action="store_true", help=about[argument])
     parser.add_function_arguments(function, skip=plain, as_positional=False)
     function(**parser.parse_args(arguments).as_dict())
+
+
+def _complaint(error: Exception, debug: bool) -> tuple[str, int]:
+    """What is said of an error, and the exit code."""
+    if mendable := _mendable(error):
+        return _plain(mendable), 2 if isinstance(mendable, UsageError) else 1
+    if isinstance(error, ArgumentError):
+        return paragraph(str(error)), 2
+    more = "" if debug else " (pass --debug for the traceback)"
+    return f"{type(error).__name__}: {paragraph(str(error))}{more}", 1
 
 
 def _mendable(error: BaseException | None) -> TransferError | None:

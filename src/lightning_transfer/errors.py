@@ -1,6 +1,6 @@
 """The errors that a person can mend: what was wanted, what came, what to do.
 
-The command line prints them as one paragraph and exits with 1; any other exception keeps its traceback.
+The command line prints them as one paragraph, and a traceback with `--debug` alone.
 """
 
 
@@ -50,3 +50,7 @@ class AuditError(TransferError):
 
 class ExtraError(TransferError):
     """A library that one of the extras brings, and that is not installed."""
+
+
+class UsageError(TransferError):
+    """A command line or a config that names what there is not, or what it may not."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -17,6 +18,7 @@ from lightning_transfer.backbones.conv_base import ConvBase
 from lightning_transfer.callbacks.present import callbacks_of, present
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
 from lightning_transfer.callbacks.tensorboard.drawings import Drawings
+from lightning_transfer.config_limits import refuse_functions
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.features.datamodule import FeatureDataModule
@@ -28,6 +30,7 @@ from lightning_transfer.modules.classifier import Classifier
 from lightning_transfer.modules.feature_classifier import FeatureClassifier
 from lightning_transfer.modules.fine_tuning import FineTuningClassifier
 from lightning_transfer.precision import default_precision
+from lightning_transfer.usage import CommandParser
 
 
 @dataclass
@@ -60,6 +63,10 @@ class TransferTrainer(Trainer):
         return extract_features(self, base, datamodule, root, options.dtype, options.views)
 
 
+class TransferParser(CommandParser, LightningArgumentParser):
+    """Lightning's parser, which names the nearest right key where one is wrong."""
+
+
 class TransferCLI(LightningCLI):
     """LightningCLI that extracts features, if it must, before it trains or tests on them.
 
@@ -73,10 +80,19 @@ class TransferCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's commands but `predict`, for which a checkpoint and a folder are enough; and `extract`."""
+        """Lightning's commands but `predict`, for which a checkpoint and a folder are enough; and `extract`.
+
+        None takes `weights_only`, with which a config could have a checkpoint's pickled objects loaded.
+        """
         commands = {**LightningCLI.subcommands(), "extract": {"base", "datamodule", "root", "options"}}
         del commands["predict"]
-        return commands
+        return {name: {*skipped, "weights_only"} for name, skipped in commands.items()}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Takes what `run` was given, without Lightning's warning about that, and no function named in it."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args)
+        refuse_functions(self.config)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds `--features.*` and `--tensorboard.*`; the model learns from the data what it must know of them."""
@@ -217,9 +233,11 @@ class TransferCLI(LightningCLI):
         self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images, options.in_memory)
 
 
-def run(program: str, description: str) -> None:
-    """Reads the command line, and does what it says."""
+def run(program: str, description: str, arguments: Sequence[str]) -> None:
+    """Reads the command line's arguments, and does what they say."""
     TransferCLI(
+        args=list(arguments),
+        parser_class=TransferParser,
         trainer_class=TransferTrainer,
         trainer_defaults={"precision": default_precision()},
         seed_everything_default=0,
@@ -229,5 +247,7 @@ def run(program: str, description: str) -> None:
         parser_kwargs={
             "prog": program,
             "description": description,
+            "exit_on_error": False,
+            "allow_abbrev": False,
         },
     )
