@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from lightning_transfer.backbones.conv_base import ConvBase
-from lightning_transfer.data.image_folder import AugmentedDataset, ImageDataset, ImageFolderDataModule, View
+from lightning_transfer.data.image_dataset import AugmentedDataset, ImageDataset, View
+from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.extractor import FeatureExtractor
