@@ -184,12 +184,6 @@ def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path, name):
     assert isinstance(caught.value, DataError)
 
 
-def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UnreadablePictureError, match=r"large\.png .*240 pixels"):
-        load_image(save(tmp_path / "large.png", NOISE))
-
-
 @pytest.mark.parametrize(
     ("size", "decoded"), [((437, 374), (219, 187)), ((299, 400), (299, 400)), ((150, 90), (150, 90))]
 )

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.scan import Samples
 from lightning_transfer.data.transforms import (
+    MAX_PIXELS,
     Resize,
     UnreadablePictureError,
     load_image,
@@ -30,13 +31,22 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         samples: Paths and labels.
         image_size: H and W, in pixels.
         resize: "squash" or "crop".
+        max_pixels: H · W of the largest file.
     """
 
-    def __init__(self, root: Path, samples: Samples, image_size: int = 150, resize: Resize = "squash") -> None:
+    def __init__(
+        self,
+        root: Path,
+        samples: Samples,
+        image_size: int = 150,
+        resize: Resize = "squash",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.root = root
         self.samples = samples
         self.image_size = image_size
         self.resize: Resize = resize
+        self.max_pixels = max_pixels
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -44,7 +54,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def picture(self, index: int) -> Image.Image:
         """One picture, of the wanted size."""
         try:
-            image = load_image(self.root / self.samples.paths[index], self.image_size)
+            image = load_image(self.root / self.samples.paths[index], self.image_size, self.max_pixels)
         except UnreadablePictureError as error:
             hint = 'Or pass on_bad_image="skip" to go on without such files.'
             raise UnreadablePictureError(f"{error} {hint}") from error.__cause__

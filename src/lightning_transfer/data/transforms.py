@@ -5,18 +5,34 @@ Shapes: C channels, H W picture.
 
 from __future__ import annotations
 
+import re
+import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import IO, Literal, get_args
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import jpeg_factory
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
 from lightning_transfer.errors import DataError
 
 Resize = Literal["squash", "crop"]
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+# How a file begins, and what reads it. Image.open has a limit of pixels of its own, for all of the process, and
+# warns of what lies below it.
+FORMATS: dict[bytes, Callable[[IO[bytes]], ImageFile]] = {
+    rb"\xff\xd8\xff": jpeg_factory,
+    rb"\x89PNG\r\n\x1a\n": PngImageFile,
+    rb"RIFF.{4}WEBP": WebPImageFile,
+    rb"BM": BmpImageFile,
+}
+MAX_PIXELS = 50_000_000
 BACKGROUND = (255, 255, 255)
 # What brings a picture upright, by its EXIF orientation.
 TURNS = {
@@ -34,31 +50,64 @@ class UnreadablePictureError(DataError):
     """A file that is called a picture, but cannot be decoded as one."""
 
 
-def load_image(path: str | Path, at_least: int | None = None) -> Image.Image:
+def load_image(path: str | Path, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decodes a whole picture, upright, as RGB.
 
-    The EXIF orientation is applied, 16-bit gray is scaled to 8 bit, transparency is laid on white.
+    JPEG, PNG, WebP and BMP, told by their content. The EXIF orientation is applied, 16-bit gray is scaled to
+    8 bit, transparency is laid on white.
 
     Args:
         path: The file.
         at_least: A larger JPEG may be decoded at a half, a quarter or an eighth of its size, as long as height and
             width stay this large, in pixels: for 150, a photograph of 437 × 374 takes half the time.
+        max_pixels: H · W that a file may promise, as it is stored; looked at before anything is decoded.
 
     Raises:
-        UnreadablePictureError: The file is missing, damaged or of another format; names it.
+        UnreadablePictureError: The file is missing, damaged, too large, an animation or of another format; names
+            it.
     """
+    path = Path(path)
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        # A pipe, for one, would keep whoever opens it waiting.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ValueError("not a regular file")
+        with path.open("rb") as file:
+            image = _opened(file)
+            _refuse(image, max_pixels)
+            if isinstance(image, PngImageFile):
+                image.verify()  # decoding passes over the checksums
+                image = _opened(file)
             if at_least is not None:
                 image.draft(None, (at_least, at_least))
             image.load()
             return _to_rgb(_upright(image))
-    # Pillow's decoders raise all of these for damaged files; SyntaxError is its word for a broken PNG.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except MemoryError:  # the machine's lack, not the file's
+        raise
+    except Exception as error:  # what damaged files make of a decoder is not to be foreseen
         raise UnreadablePictureError(
             f"{path} cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__}): "
             "replace or remove it."
         ) from error
+
+
+def _opened(file: IO[bytes]) -> ImageFile:
+    """Reads the header alone."""
+    file.seek(0)
+    start = file.read(16)
+    file.seek(0)
+    for signature, decoder in FORMATS.items():
+        if re.match(signature, start, re.DOTALL):
+            return decoder(file)
+    raise ValueError("neither JPEG, PNG, WebP nor BMP" if start else "an empty file")
+
+
+def _refuse(image: ImageFile, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ValueError(f"{width:,} × {height:,} pixels, more than max_pixels={max_pixels:,}")
+    # In a camera's MPO, which is a JPEG, the first picture is the photograph, and the others are previews.
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise ValueError("an animation")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -69,9 +118,10 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        # Pillow's own conversion clips at 255.
-        eight_bit = np.asarray(image, dtype=np.uint32) // 257
-        image = Image.fromarray(eight_bit.astype(np.uint8))
+        # Pillow's own conversion clips at 255, and forgets which gray is transparent.
+        gray = np.asarray(image, dtype=np.uint32)
+        on_white = np.where(gray == image.info.get("transparency", -1), 255, gray // 257)
+        image = Image.fromarray(on_white.astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
