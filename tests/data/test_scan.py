@@ -206,7 +206,9 @@ def test_pictures_are_found_at_any_depth_in_order(tmp_path):
     (root / "inside.jpg").symlink_to(root / "b.jpg")
     (root / "folder").symlink_to(root / "B")
     os.mkfifo(root / "pipe.jpg")
-    assert find_pictures(root) == ("B/a/y.webp", "B/z.PNG", "b.jpg", "inside.jpg")
+    pictures, left_out = find_pictures(root)
+    assert pictures == ("B/a/y.webp", "B/z.PNG", "b.jpg", "inside.jpg")
+    assert left_out == (("link.jpg", "a link that leads out of the folder"),)
 
 
 def test_a_folder_without_pictures_is_named(tmp_path):

@@ -118,7 +118,7 @@ def predict(
     target = checked_output(out, overwrite)
     classifier = load_classifier(ckpt_path)
     root = Path(data)
-    paths = find_pictures(root)
+    paths, left_out = find_pictures(root)
     table = ProbabilityTable(root, paths, len(classifier.class_names))
     precision = precision or default_precision()
     loader = DataLoader(
@@ -140,6 +140,8 @@ def predict(
             enable_checkpointing=False,
         )
         if trainer.is_global_zero:
+            for path, reason in left_out:
+                console.print(f"Left out: {root / path}: {reason}", markup=False)
             console.print(f"{len(paths):,} pictures through {classifier.module.base.name}, {precision}")
         trainer.predict(classifier.module, loader, return_predictions=False)
     if not trainer.is_global_zero:

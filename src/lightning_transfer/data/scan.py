@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from lightning_transfer.data.entries import PICTURE_SUFFIXES, SUFFIXES, below, entries
 from lightning_transfer.errors import DataError
 
 SPLITS = ("train", "validation", "test")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-OTHER_SPLIT_NAMES = frozenset({"val", "valid", "dev", "eval", "training", "testing"})
+# What people call them besides; in any case, for Train is no class either.
+VALIDATION_NAMES = frozenset({"validation", "val", "valid", "dev", "eval"})
+SPLIT_NAMES = VALIDATION_NAMES | {"train", "training", "test", "testing"}
 
 LAYOUTS = "wanted {root}/train|validation|test/<class>/*.jpg, or {root}/<class>/*.jpg to be split here"
 
@@ -55,7 +57,8 @@ class Scan:
 
     Attributes:
         root: The folder.
-        class_names: K names, sorted; a label is an index into them, the same in every split.
+        class_names: K names, sorted, in Unicode's composed form; a label is an index into them, the same in every
+            split.
         splits: Split name to its pictures; always "train" and "validation", "test" where there is one.
         left_out: Path below the root and the reason, for each entry that was passed over.
     """
@@ -70,7 +73,8 @@ def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), se
     """Finds the pictures below a folder.
 
     A picture is a regular file, whose name ends in one of `SUFFIXES`. Entries that begin with a dot and
-    `__MACOSX` are ignored; links that lead out of the root, and files of other kinds, are left out and listed.
+    `__MACOSX` are ignored; links that lead out of the root, names that are not UTF-8, and files of other kinds,
+    are left out and listed. Class names that Unicode holds to be the same are the same class.
 
     Args:
         root: `root/{train,validation,test}/<class>/*` (test may be missing), or `root/<class>/*`.
@@ -80,22 +84,23 @@ def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), se
 
     Raises:
         DataError: No such folder, no classes, one class, a class without pictures, classes that differ
-            between the splits, or a class with fewer pictures than there are splits.
+            between the splits, class names that differ in upper and lower case alone, or a class with fewer
+            pictures than there are splits.
     """
     root = Path(root)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"The folder of pictures {root} {what}: {LAYOUTS.format(root=root)}.")
     left_out: list[tuple[str, str]] = []
-    entries = list(_entries(root, root, left_out))
-    folders = [entry.name for entry in entries if entry.is_dir()]
+    top = list(entries(root, root, left_out))
+    folders = [entry.name for entry in top if entry.is_dir()]
     if "train" in folders:
         found = {name: _classes(root, name, left_out) for name in SPLITS if name in folders}
-        others = [entry.name for entry in entries if entry.name not in found]
+        others = [entry.name for entry in top if entry.name not in found]
         left_out += [(name, "not one of train, validation, test") for name in others]
-        class_names = _one_class_map(root, found, [n for n in folders if n in OTHER_SPLIT_NAMES])
+        class_names = _one_class_map(root, found, [n for n in folders if n.lower() in VALIDATION_NAMES])
         splits = {name: _samples(class_names, classes) for name, classes in found.items()}
-    elif misnamed := sorted({*folders} & {*SPLITS, *OTHER_SPLIT_NAMES}):
+    elif misnamed := sorted(name for name in folders if name.lower() in SPLIT_NAMES):
         raise DataError(
             f"{root} has no folder train, but has {', '.join(misnamed)}: {LAYOUTS.format(root=root)}. "
             "Rename the folders so."
@@ -103,15 +108,17 @@ def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), se
     else:
         left_out.clear()  # _classes lists the root's entries once more
         classes = _classes(root, "", left_out)
+        _refuse_case_twins(root, {"": classes})
         class_names = _several(root, _checked_names(root, classes))
         splits = _split(root, classes, class_names, split, seed)
     return Scan(root, class_names, splits, tuple(left_out))
 
 
-def find_pictures(root: str | Path) -> tuple[str, ...]:
-    """The paths of all pictures below a folder, at any depth, with forward slashes; by folder and name.
+def find_pictures(root: str | Path) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The pictures below a folder, at any depth; what counts as one is as for `scan_folder`.
 
-    What counts as a picture, and what is left out, is as for `scan_folder`.
+    Returns:
+        Their paths below the folder, by folder and name; path and reason of each link and name left out.
 
     Raises:
         DataError: There is no such folder, or no picture in it.
@@ -119,60 +126,46 @@ def find_pictures(root: str | Path) -> tuple[str, ...]:
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"The folder {root} does not exist: wanted one with pictures in it.")
-    pictures = tuple(_below_folder(root, root))
+    left_out: list[tuple[str, str]] = []
+    pictures = tuple(_at_any_depth(root, left_out))
     if not pictures:
-        raise DataError(f"There are no pictures in {root} ({', '.join(sorted(SUFFIXES))}), nor in its folders.")
-    return pictures
+        raise DataError(f"There are no pictures in {root} ({PICTURE_SUFFIXES}), nor in its folders.")
+    return pictures, tuple(left_out)
 
 
-def _below_folder(folder: Path, root: Path) -> Iterator[str]:
-    for entry in _entries(folder, root, []):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _below_folder(Path(entry.path), root)
+def _at_any_depth(root: Path, left_out: list[tuple[str, str]]) -> Iterator[str]:
+    unfinished = [entries(root, root, left_out)]
+    while unfinished:
+        entry = next(unfinished[-1], None)
+        if entry is None:
+            unfinished.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            unfinished.append(entries(Path(entry.path), root, left_out))
         elif entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES:
-            yield _below(root, entry)
-
-
-def _entries(folder: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder by name, less the hidden ones and links that lead out of the root."""
-    with os.scandir(folder) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
-    for entry in ordered:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        if entry.is_symlink() and (complaint := _complaint_of_link(entry, root)):
-            left_out.append((_below(root, entry), complaint))
-            continue
-        yield entry
-
-
-def _complaint_of_link(link: os.DirEntry[str], root: Path) -> str:
-    try:
-        target = Path(link.path).resolve(strict=True)
-    except (OSError, RuntimeError):  # before Python 3.13 a RuntimeError tells of links in a circle
-        return "a link that leads nowhere"
-    return "" if target.is_relative_to(root.resolve()) else "a link that leads out of the folder"
-
-
-def _below(root: Path, entry: os.DirEntry[str]) -> str:
-    return Path(entry.path).relative_to(root).as_posix()
+            yield below(root, entry)
 
 
 def _classes(root: Path, split: str, left_out: list[tuple[str, str]]) -> dict[str, list[str]]:
     """Class name to its pictures' paths below the root, for the folder of one split ("" is the root)."""
     classes: dict[str, list[str]] = {}
-    for folder in _entries(root / split, root, left_out):
+    for folder in entries(root / split, root, left_out):
         if not folder.is_dir():
-            left_out.append((_below(root, folder), "a file beside the class folders"))
+            left_out.append((below(root, folder), "a file beside the class folders"))
             continue
-        pictures = classes[folder.name] = []
-        for entry in _entries(Path(folder.path), root, left_out):
+        name = unicodedata.normalize("NFC", folder.name)
+        if name in classes:
+            raise DataError(
+                f"Two class folders in {root / split} are called {name!r}, in two encodings of Unicode: put their "
+                "pictures into one."
+            )
+        pictures = classes[name] = []
+        for entry in entries(Path(folder.path), root, left_out):
             if not entry.is_file():
-                left_out.append((_below(root, entry), "not a regular file"))
+                left_out.append((below(root, entry), "not a regular file"))
             elif Path(entry.name).suffix.lower() not in SUFFIXES:
-                left_out.append((_below(root, entry), f"not a picture ({', '.join(sorted(SUFFIXES))})"))
+                left_out.append((below(root, entry), f"not a picture ({PICTURE_SUFFIXES})"))
             else:
-                pictures.append(_below(root, entry))
+                pictures.append(below(root, entry))
     return classes
 
 
@@ -182,7 +175,7 @@ def _checked_names(folder: Path, classes: dict[str, list[str]]) -> tuple[str, ..
     for name, pictures in classes.items():
         if not pictures:
             raise DataError(
-                f"The class folder {folder / name} holds no pictures ({', '.join(sorted(SUFFIXES))}): "
+                f"The class folder {folder / name} holds no pictures ({PICTURE_SUFFIXES}): "
                 "put some there, or remove it."
             )
     return tuple(sorted(classes))
@@ -200,6 +193,7 @@ def _one_class_map(root: Path, found: dict[str, dict[str, list[str]]], misnamed:
     if "validation" not in found:
         hint = f"; rename {root / misnamed[0]} to {root / 'validation'}?" if misnamed else "."
         raise DataError(f"{root} has a folder train but none called validation{hint}")
+    _refuse_case_twins(root, found)
     names = {split: _checked_names(root / split, classes) for split, classes in found.items()}
     if len(set(names.values())) > 1:
         missing = [
@@ -209,6 +203,19 @@ def _one_class_map(root: Path, found: dict[str, dict[str, list[str]]], misnamed:
         ]
         raise DataError(f"The splits hold different classes: {'; '.join(missing)}. Each needs every class.")
     return _several(root, names["train"])
+
+
+def _refuse_case_twins(root: Path, found: Mapping[str, Mapping[str, list[str]]]) -> None:
+    spellings: dict[str, dict[str, PurePosixPath]] = {}
+    for split, classes in found.items():
+        for name in classes:
+            spellings.setdefault(name.lower(), {}).setdefault(name, PurePosixPath(split, name))
+    for twins in spellings.values():
+        if len(twins) > 1:
+            raise DataError(
+                f"In {root} the class folders {' and '.join(map(str, twins.values()))} differ in upper and lower "
+                "case alone: give them one name."
+            )
 
 
 def _samples(class_names: tuple[str, ...], classes: dict[str, list[str]]) -> Samples:
