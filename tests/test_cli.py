@@ -378,7 +378,9 @@ def test_modules_of_other_people_work_too(command, tmp_path, monkeypatch):
 
 def test_on_bad_image_skip_goes_on(command, small, tmp_path):
     root = folder_with(tmp_path, zero_bytes)
-    assert command(*FIT, *small(root), *FAST, "--data.on_bad_image=skip") == 0
+    options = ["--data.on_bad_image=skip", "--data.max_pixels=1920", "--data.allow_duplicates=true"]
+    assert command(*FIT, *small(root), *FAST, *options) == 0
+    assert "validation/cats/cats.2.jpg" in Path("bad_pictures.csv").read_text()
 
 
 def test_summary_prints_the_table(command, capsys):

@@ -12,7 +12,12 @@ from lightning_transfer.errors import DataError
 
 
 def make(root, **arguments):
-    return ImageFolderDataModule(str(root), **({"image_size": 16, "batch_size": 5, "num_workers": 0} | arguments))
+    defaults = {"image_size": 16, "batch_size": 5, "num_workers": 0}
+    return ImageFolderDataModule(str(root), **(defaults | arguments))
+
+
+def skipping(root, **arguments):
+    return make(root, on_bad_image="skip", bad_image_report=str(root.with_suffix(".csv")), **arguments)
 
 
 def epoch_of(loader, epoch):
@@ -105,7 +110,7 @@ def test_a_bad_picture_stops_the_epoch_and_is_named(damaged, workers):
 def test_skip_leaves_out_exactly_the_bad_pictures_and_tells(damaged, pictures, monkeypatch):
     told = []
     monkeypatch.setattr(module, "rank_zero_info", told.append)
-    data = make(damaged, on_bad_image="skip")
+    data = skipping(damaged)
     bad = ["train/dogs/dogs.3.jpg", "test/cats/cats.1.jpg"]
     for split, whole in make(pictures).scan.splits.items():
         expected = [pair for pair in zip(whole.paths, whole.labels, strict=True) if pair[0] not in bad]
@@ -121,7 +126,7 @@ def test_skip_refuses_a_class_without_a_readable_picture(damaged):
     for path in (damaged / "validation/cats").iterdir():
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"No picture of cats in the validation split of .*damaged can be read"):
-        make(damaged, on_bad_image="skip").setup("fit")
+        skipping(damaged).setup("fit")
 
 
 def test_max_samples_keeps_so_many_of_each_split_the_classes_in_turn(pictures):
@@ -133,7 +138,7 @@ def test_max_samples_keeps_so_many_of_each_split_the_classes_in_turn(pictures):
 
 
 def test_max_samples_counts_readable_pictures_alone(damaged):
-    data = make(damaged, max_samples=12, on_bad_image="skip")
+    data = skipping(damaged, max_samples=12)
     assert data.scan.splits["test"].labels == (0,) * 5 + (1,) * 6
     assert len(data.dataset("train")) == 12
 

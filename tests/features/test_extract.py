@@ -138,7 +138,8 @@ def test_an_unreadable_picture_is_named_and_leaves_nothing(base, tmp_path, quiet
     with pytest.raises(DataError, match=r"dogs\.3\.jpg cannot be read as a picture"):
         extract_features(quiet_trainer(), base, images_of(root, num_workers=num_workers), tmp_path / "f")
     assert [path for path in (tmp_path / "f").iterdir() if path.suffix != ".lock"] == []
-    store = extract_features(quiet_trainer(), base, images_of(root, on_bad_image="skip"), tmp_path / "f")
+    skipping = images_of(root, on_bad_image="skip", bad_image_report=str(tmp_path / "bad.csv"))
+    store = extract_features(quiet_trainer(), base, skipping, tmp_path / "f")
     assert len(store.labels("test")) == 11
     assert "test/dogs/dogs.3.jpg" not in store.paths("test")
 

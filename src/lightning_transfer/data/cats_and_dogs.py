@@ -17,9 +17,10 @@ from rich.progress import track
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.building import build_once
 from lightning_transfer.data.download import download
+from lightning_transfer.data.entries import SUFFIXES
 from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
-from lightning_transfer.data.scan import SPLITS, SUFFIXES
-from lightning_transfer.data.transforms import Resize, UnreadablePictureError, load_image
+from lightning_transfer.data.scan import SPLITS
+from lightning_transfer.data.transforms import MAX_PIXELS, Resize, UnreadablePictureError, load_image
 from lightning_transfer.errors import DataError
 
 CLASS_NAMES = ("cats", "dogs")
@@ -72,6 +73,10 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
         seed: Of the order in each epoch, and of the augmentation.
         max_samples: Keep the first so many pictures of each split, the classes taken in turn.
         on_bad_image: As for `ImageFolderDataModule`.
+        max_bad_images: As for `ImageFolderDataModule`.
+        bad_image_report: As for `ImageFolderDataModule`.
+        max_pixels: As for `ImageFolderDataModule`.
+        allow_duplicates: As for `ImageFolderDataModule`.
         augmentation: As for `ImageFolderDataModule`.
         num_workers: As for `ImageFolderDataModule`.
     """
@@ -86,6 +91,10 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
         seed: int = 0,
         max_samples: int | None = None,
         on_bad_image: OnBadImage = "error",
+        max_bad_images: float = 0.1,
+        bad_image_report: str = "bad_pictures.csv",
+        max_pixels: int = MAX_PIXELS,
+        allow_duplicates: bool = False,
         augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
         num_workers: int | None = None,
     ) -> None:
@@ -97,6 +106,10 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
             seed,
             max_samples=max_samples,
             on_bad_image=on_bad_image,
+            max_bad_images=max_bad_images,
+            bad_image_report=bad_image_report,
+            max_pixels=max_pixels,
+            allow_duplicates=allow_duplicates,
             augmentation=augmentation,
             num_workers=num_workers,
         )

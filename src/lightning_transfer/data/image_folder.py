@@ -5,9 +5,7 @@ Shapes: B batch, H W picture, K classes, N samples.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -15,7 +13,6 @@ from typing import Literal, TypeVar, get_args
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,8 +21,9 @@ from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.building import usable_cores
 from lightning_transfer.data.image_dataset import AugmentedDataset, ImageDataset
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
-from lightning_transfer.data.scan import SPLITS, Samples, Scan, scan_folder
-from lightning_transfer.data.transforms import Resize, UnreadablePictureError, load_image
+from lightning_transfer.data.scan import SPLITS, Scan, scan_folder
+from lightning_transfer.data.screening import refuse_duplicates, without_bad_images
+from lightning_transfer.data.transforms import MAX_PIXELS, Resize
 from lightning_transfer.errors import DataError
 
 OnBadImage = Literal["error", "skip"]
@@ -45,7 +43,11 @@ class ImageFolderDataModule(LightningDataModule):
         split: Shares of train, validation and test, for a folder that is not split.
         max_samples: Keep the first so many pictures of each split, the classes taken in turn.
         on_bad_image: "error" stops at the first picture that cannot be decoded, and names it; "skip" decodes
-            every picture once beforehand, and lists those it leaves out.
+            every picture once beforehand, leaves the bad ones out, and lists them.
+        max_bad_images: The share of all pictures that "skip" may leave out; where more are bad, it stops.
+        bad_image_report: The CSV file of path and reason that "skip" writes, where there is a bad picture.
+        max_pixels: H · W of the largest file; a larger one is bad, and is not decoded.
+        allow_duplicates: Whether files of equal content may be in two splits or two classes; then nobody looks.
         augmentation: How training pictures are changed, anew in each epoch; None for not at all. Validation and
             test pictures, and those that a feature store is made of, never are.
         num_workers: Processes that decode; half of the processor's cores, at least one and at most eight,
@@ -62,6 +64,10 @@ class ImageFolderDataModule(LightningDataModule):
         split: tuple[float, float, float] = (0.5, 0.25, 0.25),
         max_samples: int | None = None,
         on_bad_image: OnBadImage = "error",
+        max_bad_images: float = 0.1,
+        bad_image_report: str = "bad_pictures.csv",
+        max_pixels: int = MAX_PIXELS,
+        allow_duplicates: bool = False,
         augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
         num_workers: int | None = None,
     ) -> None:
@@ -74,6 +80,12 @@ class ImageFolderDataModule(LightningDataModule):
         self.split = split
         self.max_samples = max_samples if max_samples is None else _positive("max_samples", max_samples)
         self.on_bad_image: OnBadImage = _one_of("on_bad_image", on_bad_image, get_args(OnBadImage))
+        if not 0 <= max_bad_images <= 1:
+            raise DataError(f"max_bad_images={max_bad_images}: wanted a share from 0 to 1.")
+        self.max_bad_images = max_bad_images
+        self.bad_image_report = Path(bad_image_report)
+        self.max_pixels = _positive("max_pixels", max_pixels)
+        self.allow_duplicates = allow_duplicates
         self.augmentation = augmentation
         self.num_workers = default_workers() if num_workers is None else num_workers
         self._scan: Scan | None = None
@@ -84,12 +96,14 @@ class ImageFolderDataModule(LightningDataModule):
         if self._scan is None:
             scan = scan_folder(self.root, self.split, self.seed)
             if self.on_bad_image == "skip":
-                scan = without_bad_images(scan)
+                scan = without_bad_images(scan, self.bad_image_report, self.max_bad_images, self.max_pixels)
             if self.max_samples is not None:
                 kept = {name: samples.first(self.max_samples) for name, samples in scan.splits.items()}
                 scan = replace(scan, splits=kept)
             for path, reason in scan.left_out:
                 rank_zero_info(f"Left out: {scan.root / path}: {reason}")
+            if not self.allow_duplicates:
+                refuse_duplicates(scan, self.max_pixels)
             self._scan = scan
         return self._scan
 
@@ -125,7 +139,8 @@ class ImageFolderDataModule(LightningDataModule):
         """
         if split not in self.scan.splits:
             raise DataError(f"{self.root} has no split {split!r}; it has {', '.join(self.splits)}.")
-        return ImageDataset(self.scan.root, self.scan.splits[split], self.image_size, self.resize)
+        samples = self.scan.splits[split]
+        return ImageDataset(self.scan.root, samples, self.image_size, self.resize, self.max_pixels)
 
     def class_counts(self, split: str = "train") -> tuple[int, ...]:
         """How many pictures of each class a split has, K numbers."""
@@ -168,35 +183,6 @@ class ImageFolderDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[tuple[Tensor, int]]:
         """The test split, in order."""
         return self.loader("test")
-
-
-def without_bad_images(scan: Scan) -> Scan:
-    """Decodes every picture once, and moves those that cannot be read to `left_out`.
-
-    Raises:
-        DataError: A split has no readable picture of some class.
-    """
-
-    def complaint(path: str) -> str | None:
-        try:
-            load_image(scan.root / path)
-        except UnreadablePictureError as error:
-            return f"cannot be read ({error.__cause__})"
-        return None
-
-    left_out = list(scan.left_out)
-    splits: dict[str, Samples] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for split, samples in scan.splits.items():
-            results = pool.map(complaint, samples.paths)
-            complaints = list(track(results, f"Checking the {split} pictures", total=len(samples)))
-            kept = [i for i, reason in enumerate(complaints) if reason is None]
-            left_out += [(path, reason) for path, reason in zip(samples.paths, complaints, strict=True) if reason]
-            splits[split] = Samples(tuple(samples.paths[i] for i in kept), tuple(samples.labels[i] for i in kept))
-            if bare := set(samples.labels) - set(splits[split].labels):
-                names = ", ".join(scan.class_names[label] for label in sorted(bare))
-                raise DataError(f"No picture of {names} in the {split} split of {scan.root} can be read.")
-    return replace(scan, splits=splits, left_out=tuple(left_out))
 
 
 def default_workers() -> int:
