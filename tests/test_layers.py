@@ -8,12 +8,13 @@ import pytest
 import lightning_transfer
 
 ROOT = Path(lightning_transfer.__file__).parent
-GROUND = {"errors", "locking", "output"}
+GROUND = {"errors", "locking", "output", "download"}
 MAY_IMPORT = {
     "errors": set(),
     "locking": set(),
     "signals": set(),
     "output": {"errors"},
+    "download": {"errors", "locking"},
     "backbones": GROUND,
     "heads": GROUND,
     "data": GROUND,

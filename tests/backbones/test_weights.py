@@ -1,9 +1,11 @@
 """Weights from files and from torchvision's cache, all made here; nothing is fetched."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
 from urllib.error import URLError
+from urllib.request import OpenerDirector
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from lightning_transfer import ConvBase
+from lightning_transfer.backbones.torchvision import network_names
+from lightning_transfer.backbones.weights import DIGEST
 from lightning_transfer.errors import BackboneError, DownloadError
 
 CLASSIFIERS = {"squeezenet1_1": "classifier.", "resnet18": "fc."}
@@ -177,23 +181,33 @@ def cache(tmp_path, monkeypatch):
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+    monkeypatch.setattr(OpenerDirector, "open", refuse)
     folder = tmp_path / "home/hub/checkpoints"
     folder.mkdir(parents=True)
     return folder
 
 
 @pytest.mark.parametrize("weights", ["DEFAULT", "IMAGENET1K_V1"])
-def test_torchvisions_weights_are_read_from_its_cache_without_a_network(cache, weights):
+def test_torchvisions_weights_are_read_from_its_cache_without_a_network(cache, monkeypatch, weights):
     state = state_of("squeezenet1_1")
-    save(cache / Path(models.SqueezeNet1_1_Weights.DEFAULT.url).name, state)
+    content = Path(save(cache / "a.pth", state)).read_bytes()
+    name = f"squeezenet1_1-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (cache / "a.pth").rename(cache / name)
+    monkeypatch.setattr(models.SqueezeNet1_1_Weights.DEFAULT.value, "url", f"https://example.invalid/{name}")
     assert_same_numbers(ConvBase("squeezenet1_1", weights), without(state, "classifier."))
+    assert [path.name for path in cache.iterdir()] == [name]
 
 
 def test_without_a_network_the_address_and_the_remedy_are_told(cache):
     url = models.ResNet18_Weights.DEFAULT.url
     with pytest.raises(DownloadError) as caught:
         ConvBase("resnet18", "DEFAULT")
-    assert f"could not be downloaded from {url} (<urlopen error no network>)" in str(caught.value)
+    assert f"{url} cannot be reached (no network)" in str(caught.value)
     assert f"pass its path as weights, or put it in {cache}." in str(caught.value)
-    assert list(cache.iterdir()) == []
+    assert [path.name for path in cache.iterdir()] == [f".{Path(url).name}.lock"]
+
+
+def test_every_file_of_torchvision_has_a_hash_in_its_name():
+    urls = {entry.url for name in network_names() for entry in models.get_model_weights(name)}
+    assert len(urls) > 90
+    assert [url for url in urls if not url.startswith("https://") or not DIGEST.search(url)] == []

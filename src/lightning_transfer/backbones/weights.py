@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from lightning_transfer.backbones.torchvision import drop_classifier
+from lightning_transfer.download import download
 from lightning_transfer.errors import BackboneError, DownloadError
 
 # Weights that come with this library; the README beside them says where they come from.
@@ -27,6 +28,8 @@ UNREADABLE = (
     *(pickle.UnpicklingError, SafetensorError, struct.error, EOFError, RuntimeError),
     *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
 )
+# The first digits of its sha256, in the name of each file that torchvision publishes; nobody publishes the others.
+DIGEST = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 # DenseNet's published files have keys such as "denselayer1.norm.1.weight", for today's "norm1.weight".
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
@@ -70,13 +73,13 @@ def find_weights(name: str, weights: str) -> models.WeightsEnum | Path:
 
 
 def read_weights(source: models.WeightsEnum | Path) -> dict[str, Tensor]:
-    """Reads a state dict; a torchvision name is downloaded once, to `$TORCH_HOME`, and its hash checked.
+    """Reads a state dict; a torchvision name is downloaded once, to `$TORCH_HOME`.
 
-    No code that a file may hold is run.
+    The hash of that file is checked each time. No code that a file may hold is run.
 
     Raises:
         BackboneError: The file is missing or not a plain state dict.
-        DownloadError: The weights are not at hand and cannot be fetched.
+        DownloadError: The weights are not at hand and cannot be fetched, or are not those that they should be.
     """
     return _read_file(source if isinstance(source, Path) else _fetch(source))
 
@@ -84,17 +87,17 @@ def read_weights(source: models.WeightsEnum | Path) -> dict[str, Tensor]:
 def _fetch(weights: models.WeightsEnum) -> Path:
     """The file of a torchvision weights name, where torchvision itself keeps it."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlsplit(weights.url).path).name
-    if not path.exists():
-        digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(weights.url, str(path), digest and digest[1])
-        except (OSError, RuntimeError) as error:  # the second for another hash
-            raise DownloadError(
-                f"The weights {weights} could not be downloaded from {weights.url} ({error}). Without a network, "
-                f"bring that file here by other means and pass its path as weights, or put it in {path.parent}."
-            ) from error
-    return path
+    digest = DIGEST.search(path.name)
+    if digest is None:
+        raise DownloadError(
+            f"{weights.url} has no hash in its name, by which it could be checked: get it by other means, and "
+            "pass its path as weights."
+        )
+    remedy = (
+        "Without a network, bring that file here by other means and pass its path as weights, or put it in "
+        f"{path.parent}."
+    )
+    return download(weights.url, path, None, digest[1], remedy)
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

@@ -16,11 +16,11 @@ from rich.progress import track
 
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.building import build_once
-from lightning_transfer.data.download import download
 from lightning_transfer.data.entries import SUFFIXES
 from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
 from lightning_transfer.data.scan import SPLITS
 from lightning_transfer.data.transforms import MAX_PIXELS, Resize, UnreadablePictureError, load_image
+from lightning_transfer.download import download
 from lightning_transfer.errors import DataError
 
 CLASS_NAMES = ("cats", "dogs")

@@ -1,4 +1,4 @@
-"""Fetches one large file of known size and SHA-256; resumes, and moves it into place once it is whole."""
+"""Fetches one large file of known SHA-256; resumes, and moves it into place once it is whole."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -35,10 +36,14 @@ TIMEOUT = 30.0  # seconds for each connection and each read
 CHUNK = 1 << 20  # bytes
 
 ALLOWED = "wanted https, or http on this machine's own addresses"
+REPLACED = (
+    "the file was replaced at its source, or something between (a login page of the network, a proxy) answers "
+    "in its place"
+)
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 
 
-def download(url: str, target: Path, size: int, sha256: str, remedy: str = "") -> Path:
+def download(url: str, target: Path, size: int | None, sha256: str, remedy: str = "") -> Path:
     """Fetches a file unless it is there already, and returns `target`.
 
     What has come lies in `target` + ".part" until it is whole and checked; a later call goes on from there.
@@ -47,8 +52,8 @@ def download(url: str, target: Path, size: int, sha256: str, remedy: str = "") -
     Args:
         url: https; plain http is accepted for this machine's own addresses alone, after redirects too.
         target: Where the file shall lie; missing folders are made.
-        size: In bytes.
-        sha256: 64 hexadecimal digits, lower case.
+        size: In bytes; None where nobody has published it, and the server is asked.
+        sha256: 64 hexadecimal digits, lower case, or as many of the first as are published.
         remedy: What a person can do instead; a sentence that ends every error's message.
 
     Raises:
@@ -72,47 +77,49 @@ def download(url: str, target: Path, size: int, sha256: str, remedy: str = "") -
     return target
 
 
-def _is_there(target: Path, size: int, sha256: str) -> bool:
+def _is_there(target: Path, size: int | None, sha256: str) -> bool:
     if not target.exists():
         return False
     length = target.stat().st_size
-    if length == size and _sha256(target) == sha256:
+    if size in (None, length) and _sha256(target).startswith(sha256):
         return True
+    wanted = "those" if size is None else f"{size:,}"
     raise DownloadError(
-        f"{target} is another file: it has {length:,} bytes, wanted {size:,} with the sha256 {sha256}. "
+        f"{target} is another file: it has {length:,} bytes, wanted {wanted} with the sha256 {sha256}. "
         "Move or remove it."
     )
 
 
-def _fetch(url: str, part: Path, size: int, sha256: str) -> None:
+def _fetch(url: str, part: Path, size: int | None, sha256: str) -> None:
     """Makes `part` the whole file, checked and on the disk."""
     if not _is_allowed(url):
         raise DownloadError(f"{url} is refused: {ALLOWED}.")
-    at_once = _fill(url, part, size)
+    at_once = _fill(url, part, size, sha256)
     digest = _sha256(part)
-    if digest != sha256 and not at_once:
+    if not digest.startswith(sha256) and not at_once:
         # The pieces may come from two versions of the file: once more, from its beginning.
         part.unlink()
-        _fill(url, part, size)
+        _fill(url, part, size, sha256)
         digest = _sha256(part)
-    if digest != sha256:
+    if not digest.startswith(sha256):
         part.unlink()
         raise DownloadError(
-            f"{url} gave a file with the sha256 {digest}, wanted {sha256}: it was replaced at its source, or "
-            "changed on its way. It is removed again."
+            f"{url} gave a file with the sha256 {digest}, wanted {sha256}: {REPLACED}. It is removed again."
         )
     with part.open("r+b") as file:
         os.fsync(file.fileno())
 
 
-def _fill(url: str, part: Path, size: int) -> bool:
-    """Receives until `part` has `size` bytes; returns whether one answer gave them all."""
-    if _length(part) > size:
+def _fill(url: str, part: Path, size: int | None, sha256: str) -> bool:
+    """Receives until `part` has all its bytes; returns whether one answer gave them."""
+    if size is not None and _length(part) > size:
         part.unlink()
-    if _length(part) == size:
+    if part.exists() and (_sha256(part).startswith(sha256) if size is None else _length(part) == size):
         return False
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     name = TextColumn("{task.description}", markup=False)
-    with Progress(name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()) as bar:
+    # Not among what a command prints.
+    with Progress(name, *columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(part.stem, total=size)
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -124,12 +131,11 @@ def _fill(url: str, part: Path, size: int) -> bool:
                 reason = str(error)
             except _BrokenError as error:
                 reason = str(error)
-    raise DownloadError(
-        f"{url} broke off {ATTEMPTS} times, the last after {_length(part):,} of {size:,} bytes ({reason})."
-    )
+    held = f"{_length(part):,} bytes" if size is None else f"{_length(part):,} of {size:,} bytes"
+    raise DownloadError(f"{url} broke off {ATTEMPTS} times, the last after {held} ({reason}).")
 
 
-def _receive(url: str, part: Path, size: int, bar: Progress, task: TaskID) -> int:
+def _receive(url: str, part: Path, size: int | None, bar: Progress, task: TaskID) -> int:
     """Asks once for what `part` lacks, and appends it; returns the position of the first byte that came."""
     held = _length(part)
     # Compressed on its way, a file would have another length, and no resumable positions.
@@ -139,34 +145,36 @@ def _receive(url: str, part: Path, size: int, bar: Progress, task: TaskID) -> in
     with _network(url):
         response: HTTPResponse = build_opener(_Redirects).open(Request(url, headers=headers), timeout=TIMEOUT)
     with response:
-        start = position = _start(response, url, held, size)
+        start, total = _span(response, url, held, size)
+        position = start
         with part.open("ab" if start else "wb") as file:
-            while position < size:
+            while position < total:
                 with _network(url):
-                    chunk = response.read1(min(CHUNK, size - position))
+                    chunk = response.read1(min(CHUNK, total - position))
                 if not chunk:
                     raise _BrokenError("the answer ended early")
                 file.write(chunk)
                 position += len(chunk)
-                bar.update(task, completed=position)
+                bar.update(task, completed=position, total=total)
     return start
 
 
-def _start(response: HTTPResponse, url: str, held: int, size: int) -> int:
-    """The position of the answer's first byte; what is announced to be another file is refused unread."""
+def _span(response: HTTPResponse, url: str, held: int, size: int | None) -> tuple[int, int]:
+    """The position of the answer's first byte and the file's length; another file is refused unread."""
     start, total = 0, response.length
     if response.status == 206:
         match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != held:
             raise _StaleError("the server gave another range than the one asked for")
         start, total = held, None if match[2] == "*" else int(match[2])
-    if total is not None and total != size:
-        kind = response.headers.get_content_type()
-        raise DownloadError(
-            f"{url} has {total:,} bytes ({kind}), wanted {size:,}: the file was replaced at its source, or "
-            "something between (a login page of the network, a proxy) answers in its place."
-        )
-    return start
+    kind = response.headers.get_content_type()
+    if kind == "text/html" or (size is not None and total not in (None, size)):
+        came = kind if total is None else f"{total:,} bytes ({kind})"
+        raise DownloadError(f"{url} has {came}, wanted {'a file' if size is None else f'{size:,}'}: {REPLACED}.")
+    length = total if size is None else size
+    if length is None:
+        raise DownloadError(f"{url} does not say how long the file is, so that a part of it could not be told.")
+    return start, length
 
 
 class _BrokenError(Exception):

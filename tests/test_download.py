@@ -1,15 +1,14 @@
+"""Several processes at once, and kills, are in tests/faults/test_downloads.py."""
+
 import hashlib
-import multiprocessing
 import socket
 import threading
-import time
-from concurrent.futures import ProcessPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lightning_transfer.data import download as module
-from lightning_transfer.data.download import download
+from lightning_transfer import download as module
+from lightning_transfer.download import download
 from lightning_transfer.errors import DownloadError
 
 CONTENT = bytes(range(256)) * 400
@@ -37,8 +36,6 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, CONTENT[::-1])
         if path == "/unsatisfiable" and wanted:
             return self.answer(416, b"")
-        if path == "/slow":
-            time.sleep(0.3)
         if path == "/elsewhere" and wanted:
             return self.answer(206, CONTENT, **{"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"})
         if path == "/grown" and wanted:
@@ -113,7 +110,7 @@ def test_fetches_and_says_how_far_it_is(server, target, capsys):
     assert fetch(f"{server.url}/file", target) == target
     assert_whole(target)
     assert server.ranges == [None]
-    assert "a.zip" in capsys.readouterr().out
+    assert "a.zip" in capsys.readouterr().err
 
 
 def test_a_right_file_needs_no_network(closed, target):
@@ -278,34 +275,3 @@ def test_a_folder_that_cannot_be_made(server, target):
     target.parent.write_text("a file where the folder should be")
     with pytest.raises(DownloadError, match=r"a\.zip cannot be written \(.*Do it by hand"):
         fetch(f"{server.url}/file", target)
-
-
-@pytest.fixture(scope="module")
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["lightning_transfer.data.download"])
-    return context
-
-
-def test_of_several_processes_one_fetches(server, target, processes):
-    with ProcessPoolExecutor(4, processes) as pool:
-        results = [pool.submit(fetch, f"{server.url}/slow", target) for _ in range(4)]
-        assert [result.result() for result in results] == [target] * 4
-    assert_whole(target)
-    assert server.ranges == [None]
-
-
-def test_after_a_kill_it_goes_on(server, target, part, processes):
-    server.cuts = [HALF]
-    process = processes.Process(target=fetch, args=(f"{server.url}/stall", target))
-    process.start()
-    deadline = time.monotonic() + 30
-    while not (part.exists() and part.stat().st_size):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.kill()
-    process.join()
-    held = part.stat().st_size
-    fetch(f"{server.url}/file", target)
-    assert_whole(target)
-    assert server.ranges == [None, f"bytes={held}-"]
