@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -18,13 +19,20 @@ from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.building import build_once
 from lightning_transfer.data.entries import SUFFIXES
 from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
-from lightning_transfer.data.scan import SPLITS
+from lightning_transfer.data.scan import SPLITS, find_pictures
 from lightning_transfer.data.transforms import MAX_PIXELS, Resize, UnreadablePictureError, load_image
 from lightning_transfer.download import download
 from lightning_transfer.errors import DataError
 
 CLASS_NAMES = ("cats", "dogs")
 MAX_BYTES = 50_000_000  # of one picture's file; the largest known has less than a hundredth
+# How many times its own size the pictures of an archive may have together. JPEG files hardly shrink any further.
+MAX_INFLATION = 10
+# What zipfile raises for archives and members that are damaged, encrypted or made to do harm.
+UNREADABLE = (
+    *(OSError, zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, RuntimeError, ValueError, OverflowError),
+)
 
 # Which numbers of each class go where. The filtered archive has no others, and no test split of its own.
 RANGES = {"train": range(1000), "validation": range(1000, 1500), "test": range(1500, 2000)}
@@ -66,7 +74,8 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
         root: `root/{train,validation,test}/{cats,dogs}/*.jpg`; used as it is where it is there.
         source: "microsoft" (825 MB) or "filtered" (69 MB) is downloaded beside `root`, and kept there. Or the
             path of a local copy, a folder or a zip archive: Kaggle's `train`, Microsoft's `PetImages`, or
-            `cats_and_dogs_filtered`. The last has other pictures to validate and test on, 250 a class each.
+            `cats_and_dogs_filtered`. The last has other pictures to validate and test on, 250 a class each. Links
+            that lead out of a folder are not followed.
         image_size: H and W of every picture, in pixels.
         resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts the middle.
         batch_size: B, a process.
@@ -177,8 +186,7 @@ class _Source:
         try:
             with self.open(member) as file:
                 content = file.read(MAX_BYTES + 1)
-        # All that zipfile raises for damaged, encrypted or oddly compressed members.
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise DataError(f"{member} in {self.path} cannot be read ({error}): get it anew.") from error
         if len(content) > MAX_BYTES:
             raise DataError(f"{member} in {self.path} has more than {MAX_BYTES:,} bytes: get it anew.")
@@ -188,15 +196,33 @@ class _Source:
 @contextmanager
 def _open_source(path: Path) -> Iterator[_Source]:
     if path.is_dir():
-        names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
-        yield _Source(path, _numbered(path, names), lambda name: (path / name).open("rb"))
+        yield _Source(path, _numbered(path, find_pictures(path)), lambda name: (path / name).open("rb"))
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"source {path} cannot be opened ({error}): {ACCEPTED}.") from error
     with archive:
-        yield _Source(path, _numbered(path, archive.namelist()), archive.open)
+        pictures = _numbered(path, archive.namelist())
+        _refuse_bomb(path, [archive.getinfo(name) for found in pictures.values() for name in found.values()])
+        yield _Source(path, pictures, archive.open)
+
+
+def _refuse_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    for member in members:
+        # Of the other kinds zipfile unpacks a piece whole, however large it becomes.
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataError(
+                f"{member.filename} in {path} is compressed by method {member.compress_type}: wanted an archive "
+                "whose pictures are stored or deflated, as zip and Kaggle make them."
+            )
+    # No member gives more bytes than are announced here.
+    announced, size = sum(member.file_size for member in members), path.stat().st_size
+    if announced > MAX_INFLATION * size:
+        raise DataError(
+            f"source {path} has {size:,} bytes, and its pictures would have {announced:,}: these are no "
+            "photographs. Get it anew."
+        )
 
 
 def _numbered(path: Path, names: Iterable[str]) -> dict[str, dict[int, str]]:
