@@ -196,7 +196,8 @@ class _Source:
 @contextmanager
 def _open_source(path: Path) -> Iterator[_Source]:
     if path.is_dir():
-        yield _Source(path, _numbered(path, find_pictures(path)), lambda name: (path / name).open("rb"))
+        pictures, _ = find_pictures(path)
+        yield _Source(path, _numbered(path, pictures), lambda name: (path / name).open("rb"))
         return
     try:
         archive = zipfile.ZipFile(path)
