@@ -120,3 +120,16 @@ def test_a_head_on_the_pool_has_that_many_fewer_parameters():
 
 def test_the_changelog_counts_the_networks():
     assert f"{len(network_names())} convolutional networks" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_each_promise_names_a_test_that_exists():
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    rows = [line.split("|")[3] for line in page.splitlines() if line.startswith("| ") and "`" in line]
+    assert rows
+    for row in rows:
+        file = ""
+        for name in re.findall(r"`((?:tests|::)[^` ]*)`", row):
+            path, _, function = name.partition("::")
+            file = path or file
+            text = (ROOT / file).read_text()
+            assert not function or f"def {function}(" in text, (file, function)
