@@ -196,8 +196,8 @@ class _Source:
 @contextmanager
 def _open_source(path: Path) -> Iterator[_Source]:
     if path.is_dir():
-        pictures, _ = find_pictures(path)
-        yield _Source(path, _numbered(path, pictures), lambda name: (path / name).open("rb"))
+        paths, _ = find_pictures(path)
+        yield _Source(path, _numbered(path, paths), lambda name: (path / name).open("rb"))
         return
     try:
         archive = zipfile.ZipFile(path)
