@@ -80,7 +80,7 @@ def trainer(quiet_trainer):
 @example({0: ["head"], "5": ["neck"]})
 @example({0: [["head"]]})
 @example([["head"]])
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_schedule_is_refused_or_does_what_it_says(trainer, schedule):
     module = Staged()
     trainer.fit_loop.epoch_progress.current.completed = 0
