@@ -14,4 +14,4 @@ types:
 	mypy
 
 test:
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist worksteal

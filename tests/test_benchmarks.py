@@ -117,7 +117,7 @@ def test_an_unknown_group_is_named(tmp_path, monkeypatch):
 
 def test_a_page_without_measurements(tmp_path, capsys):
     command.main(only=[], out=str(tmp_path / "RESULTS.md"))
-    assert "Not run: extraction, head, steps, epochs" in (tmp_path / "RESULTS.md").read_text()
+    assert "Not run: extraction, decoding, head, steps, epochs" in (tmp_path / "RESULTS.md").read_text()
 
 
 @pytest.mark.parametrize("module", [report, results, settings])
