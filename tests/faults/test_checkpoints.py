@@ -316,6 +316,7 @@ def crafted(saved_model, mark, how):
 
 
 GUARD_OFF = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+UNWARNED = pytest.mark.filterwarnings("ignore::UserWarning")  # which would stop what is to be stopped otherwise
 CRAFTED = pytest.mark.parametrize("how", ["zip", "before zip"])
 READERS = {
     "read_checkpoint": read_checkpoint,
@@ -338,6 +339,7 @@ def test_the_crafted_file_would_run_code(saved_model, tmp_path, how):
     assert (tmp_path / "mark").exists()
 
 
+@UNWARNED
 @CRAFTED
 @pytest.mark.parametrize("guard_off", [False, True], ids=["", "torch's guard off"])
 def test_no_way_of_reading_runs_code(saved_model, tmp_path, monkeypatch, how, guard_off):
@@ -386,6 +388,7 @@ def naming_a_class(saved_model, mark, where):
     return path
 
 
+@UNWARNED
 @pytest.mark.parametrize("where", ["own", "nested", "text", "network", "_instantiator", "imported"])
 def test_what_a_checkpoint_names_is_neither_imported_nor_called(
     saved_model, tmp_path, monkeypatch, command, weights_file, pictures, where
