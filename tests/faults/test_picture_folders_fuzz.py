@@ -68,7 +68,7 @@ def plant(root, outside, folders, name, kind):
 
 
 @given(layouts=layouts, unsplit=whole, others=st.lists(a_file, max_size=12))
-@settings(deadline=None, derandomize=True, max_examples=80)
+@settings(deadline=None, derandomize=True, max_examples=50)
 def test_any_tree_of_files_is_refused_or_labelled_right(layouts, unsplit, others):
     with TemporaryDirectory() as folder:
         root, outside = Path(folder) / "root", Path(folder) / "outside.jpg"

@@ -32,7 +32,7 @@ MODES = (
     "HSV",
 )
 BYTES = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4, "YCbCr": 3}
-quick = settings(deadline=None, derandomize=True, max_examples=150)
+quick = settings(deadline=None, derandomize=True, max_examples=100)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def seen(mode, pixels):
     size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     seed=st.integers(0, 2**32),
 )
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=250)
 def test_what_pillow_writes_is_seen_right(path, form, mode, size, seed):
     image, expected = drawn(mode, *size, seed)
     lossless = {"lossless": True, "exact": True} if form == "WEBP" else {}
@@ -147,7 +147,7 @@ def refused_or_right(path, content, max_pixels=10_000):
     form=st.sampled_from(FORMATS),
     damage=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4), st.integers(0, 40)), min_size=1, max_size=4),
 )
-@settings(quick, max_examples=400)
+@settings(quick, max_examples=250)
 def test_damaged_files_are_refused_or_pictures(path, form, damage):
     content = encoded(form, np.random.default_rng(0).integers(0, 256, (20, 16, 3), dtype=np.uint8), exif=EXIF)
     for where, put, instead_of in damage:
