@@ -39,9 +39,17 @@ FILES = [
     "cats",
 ]
 KINDS = ["file"] * 6 + ["folder", "pipe", "socket", "out", "in", "broken"]
-a_file = st.tuples(st.lists(st.sampled_from(NAMES), max_size=3), st.sampled_from(FILES), st.sampled_from(KINDS))
-whole = st.sets(st.sampled_from(["cats", "dogs", "caf\u00e9", "cafe\u0301", "Cats"]), min_size=1, max_size=3)
-layouts = st.dictionaries(st.sampled_from(SPLITS), whole, max_size=3)
+usual = [["cats"], ["dogs"], ["train", "cats"], ["train", "dogs"], ["validation", "cats"]]
+places = st.one_of(st.sampled_from(usual), st.lists(st.sampled_from(NAMES), max_size=3))
+a_file = st.tuples(places, st.sampled_from(FILES), st.sampled_from(KINDS))
+whole = st.one_of(
+    st.just({"cats", "dogs"}),
+    st.sets(st.sampled_from(["cats", "dogs", "caf\u00e9", "cafe\u0301", "Cats"]), min_size=1, max_size=3),
+)
+layouts = st.one_of(
+    st.just({split: {"cats", "dogs"} for split in SPLITS}),
+    st.dictionaries(st.sampled_from(SPLITS), whole, max_size=3),
+)
 
 
 def plant(root, outside, folders, name, kind):
