@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,19 +30,35 @@ def run_and_kill(
     Returns:
         -9 where it was killed, 0 where it reached its end, 1 where it raised something, which is printed.
     """
+
+    def deadly() -> None:
+        if owner is not None:
+            _die_at(owner, name, call, after)
+        work()
+
+    return ended(start(deadly))
+
+
+def start(work: Callable[[], object]) -> int:
+    """Begins something in a forked process, and gives its number."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    process = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads; torch then has but one
+        process = os.fork()
     if process == 0:
         try:
-            if owner is not None:
-                _die_at(owner, name, call, after)
             work()
             os._exit(0)
         except BaseException:  # noqa: BLE001  # nothing of the parent's may run in the child
             traceback.print_exc()
         os._exit(1)
     torch.set_num_threads(threads)
+    return process
+
+
+def ended(process: int) -> int:
+    """Waits for a process that was started here; -9 where it was killed, 0 where it reached its end, 1 else."""
     _, status = os.waitpid(process, 0)
     return os.waitstatus_to_exitcode(status)
 
