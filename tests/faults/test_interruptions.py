@@ -232,6 +232,14 @@ def test_within_a_long_epoch_it_does_not_take_until_its_end(tmp_path):
         trainer_of(enable_checkpointing=False).fit(model, loader(4 * 200))
 
 
+def test_an_epoch_that_ends_so_is_an_error_where_nothing_is_validated_or_saved():
+    class Late(Diverging):
+        first = 1
+
+    with pytest.raises(TrainingError, match="The training loss is not finite any more, in epoch 0, step 2"):
+        trainer_of(enable_checkpointing=False, max_epochs=1).fit(model_of(Late), loader())
+
+
 def test_a_rate_that_is_far_too_high_is_one_paragraph(command, fit, capsys):
     assert command(*fit, "--model.lr=1e38") == 1
     said = capsys.readouterr().err

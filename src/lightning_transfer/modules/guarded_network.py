@@ -20,8 +20,8 @@ STEPS_BETWEEN_LOOKS = 50
 class GuardedNetwork(Network):
     """Refuses a loss and weights that are no numbers, and loaders that are empty.
 
-    A loss is looked at every `STEPS_BETWEEN_LOOKS` steps; whoever computes an epoch's score passes it to
-    `check_finite` before it is judged. Weights are looked at whenever they are to be saved.
+    A loss is looked at every `STEPS_BETWEEN_LOOKS` steps and at an epoch's last; whoever computes an epoch's score
+    passes it to `check_finite` before it is judged. Weights are looked at whenever they are to be saved.
     """
 
     def check_finite(self, name: str, value: Tensor) -> None:
@@ -53,12 +53,13 @@ class GuardedNetwork(Network):
             raise no_batches("validation")
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Looks at the loss now and then.
+        """Looks at the loss now and then, and at the end of an epoch.
 
         Raises:
             TrainingError: See `check_finite`.
         """
-        if batch_idx % STEPS_BETWEEN_LOOKS == 0 and "loss" in (outputs or ()):
+        due = batch_idx % STEPS_BETWEEN_LOOKS == 0 or self.trainer.is_last_batch
+        if due and "loss" in (outputs or ()):
             self.check_finite("training loss", outputs["loss"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
