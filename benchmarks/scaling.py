@@ -94,7 +94,10 @@ def measure(settings: Settings) -> list[Measurement]:
         one, two, threaded = (Candidate(name, tuple(values)) for name, values in speeds.items())
         rows = (times_as_fast(two, one, "images/s"), times_as_fast(two, threaded, "images/s"))
         title = f"SqueezeNet 1.1, {regime} in several processes"
-        remark = "Batches of 32 in all. Each process decodes its own pictures, without workers."
+        remark = (
+            "Batches of 32 in all. Each process decodes its own pictures, without workers. Lightning does not "
+            "wait for the second process that it starts, whose work may so be counted as that of others."
+        )
         name = f"scaling/{regime.replace(' ', '-')}"
         command = settings.command("scaling")
         found.append(Measurement(name, title, "images/s", (one, two, threaded), rows, command, (remark,)))
