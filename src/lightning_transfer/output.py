@@ -1,4 +1,4 @@
-"""Files that a command writes: whole or not at all, and never in place of another by mistake."""
+"""Files that are written: whole or not at all, and never in place of another by mistake."""
 
 from __future__ import annotations
 
@@ -38,3 +38,12 @@ def whole_file(target: Path) -> Iterator[Path]:
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Brings a file to the disk; of a folder, what was made and renamed in it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

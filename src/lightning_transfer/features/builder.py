@@ -23,6 +23,7 @@ from lightning_transfer.errors import StoreError
 from lightning_transfer.features.manifest import MANIFEST, Manifest
 from lightning_transfer.features.verification import seal
 from lightning_transfer.locking import acquire
+from lightning_transfer.output import sync
 
 PATIENCE = 60.0  # seconds, after which NFS shows to a machine what another one has made
 
@@ -140,18 +141,18 @@ class StoreBuilder:
         """
         with self._mendable():
             for split in self.manifest.splits:
-                _sync(self.staging / f"{split}.npy")
+                sync(self.staging / f"{split}.npy")
             text = seal(self.staging, self.manifest).to_json()
             (self.staging / MANIFEST).write_text(text, encoding="utf-8", errors="surrogateescape")
-            _sync(self.staging / MANIFEST)
-            _sync(self.staging)
+            sync(self.staging / MANIFEST)
+            sync(self.staging)
             try:
                 self.staging.rename(self.path)
             except OSError as error:
                 # Locks do not reach every shared folder: where another machine was first, its store stays.
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            _sync(self.path.parent)
+            sync(self.path.parent)
         self.discard()
 
     def discard(self) -> None:
@@ -191,11 +192,3 @@ def _write_all(descriptor: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_transfer.errors import OutputError
 from lightning_transfer.modules.checkpoint import between_epochs, read_checkpoint
 from lightning_transfer.modules.sidecar import sidecar_line, sidecar_of
+from lightning_transfer.output import sync
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -121,9 +122,9 @@ def _replace(target: Path, content: memoryview) -> None:
     # Both are on the disk before anything is replaced, so that a full one is noticed in time.
     with _beside(target, content) as new, _beside(sidecar, sidecar_line(target, content)) as note:
         sidecar.unlink(missing_ok=True)
-        _sync(target.parent)
+        sync(target.parent)
         new.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
         note.replace(sidecar)
 
 
@@ -138,12 +139,3 @@ def _beside(target: Path, content: bytes | memoryview) -> Iterator[Path]:
         yield beside
     finally:
         beside.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Brings what was renamed in a folder to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
