@@ -20,11 +20,10 @@ def run(
     data: str, weights: str, processes: int, regime: str, images: int, batch_size: int
 ) -> dict[str, Any] | None:
     """Pictures a second in training; None in every process but the first."""
-    import time
-
     import torch
-    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch import Trainer
 
+    from benchmarks.steps import StepTimer
     from benchmarks.timing import quiet_trainer
     from lightning_transfer import (
         FineTuningClassifier,
@@ -34,25 +33,12 @@ def run(
     )
     from lightning_transfer.precision import default_precision
 
-    class Clock(Callback):
-        """From the second step's start to the last one's end."""
-
-        def on_train_batch_start(
-            self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-        ) -> None:
-            if batch_idx == 1:
-                self.start = time.perf_counter()
-
-        def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            steps = trainer.num_training_batches - 1
-            self.speed = steps * batch_size / (time.perf_counter() - self.start)
-
     quiet_trainer("32-true")  # for the quiet it leaves
     torch.manual_seed(0)
     folder = ImageFolderDataModule(data, batch_size=batch_size // processes, max_samples=images, num_workers=0)
     kind = FineTuningClassifier if regime == "fine-tuning" else FrozenBaseClassifier
     model = kind("squeezenet1_1", weights, pool="avg")
-    clock = Clock()
+    timer = StepTimer()
     thaw = [StagedUnfreeze({0: ["head", *model.base.stage_names]})] if regime == "fine-tuning" else []
     trainer = Trainer(
         accelerator="cpu",
@@ -61,7 +47,7 @@ def run(
         precision=default_precision(),
         max_epochs=1,
         limit_val_batches=0,
-        callbacks=[clock, *thaw],
+        callbacks=[timer, *thaw],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -69,7 +55,8 @@ def run(
     )
     with contextlib.redirect_stdout(io.StringIO()):  # the tables of the schedule
         trainer.fit(model, folder)
-    return {"speed": clock.speed} if trainer.is_global_zero else None
+    steps = trainer.num_training_batches - 1
+    return {"speed": steps * batch_size / timer.seconds} if trainer.is_global_zero else None
 
 
 def measure(settings: Settings) -> list[Measurement]:
