@@ -30,7 +30,7 @@ from lightning_transfer import (
     StagedUnfreeze,
     extract_features,
 )
-from lightning_transfer.precision import default_precision
+from lightning_transfer.utils.precision import default_precision
 
 EPOCHS, VIEWS = 30, 5
 AUGMENTATION = Recipe().augmentation
@@ -206,7 +206,7 @@ def squeezenet1_1(settings: Settings) -> list[Measurement]:
 
 
 def resnet18(settings: Settings) -> list[Measurement]:
-    """In float32: a processor trains BatchNorm layers faster in it, see `lightning_transfer.regimes`."""
+    """In float32: a processor trains BatchNorm layers faster in it, see `lightning_transfer.comparison.run`."""
     return [computed(Case("resnet18", ("layer4",), "32-true"), settings, measured=2)]
 
 

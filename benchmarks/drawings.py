@@ -25,10 +25,10 @@ from lightning.pytorch import Trainer
 
 from benchmarks.timing import machine, quiet_trainer
 from lightning_transfer.callbacks import history
-from lightning_transfer.callbacks.tensorboard.drawings import Drawings
-from lightning_transfer.commands.compare import AUGMENTATION, EPOCHS
-from lightning_transfer.data.by_name import data_by_name
-from lightning_transfer.regimes import REGIMES, Regime, Run
+from lightning_transfer.cli.commands.compare import AUGMENTATION, EPOCHS
+from lightning_transfer.cli.data_by_name import data_by_name
+from lightning_transfer.comparison.run import REGIMES, Regime, Run
+from lightning_transfer.monitoring.drawings import Drawings
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from benchmarks.results import Candidate, Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import quiet_trainer
 from lightning_transfer import FineTuningClassifier, FrozenBaseClassifier, ImageFolderDataModule, StagedUnfreeze
-from lightning_transfer.precision import default_precision
+from lightning_transfer.utils.precision import default_precision
 
 
 def ours(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:

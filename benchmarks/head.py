@@ -24,7 +24,7 @@ from benchmarks.timing import Precision, print_rows, quiet_trainer, side_by_side
 from lightning_transfer import ConvBase, FeatureClassifier, FeatureDataModule, FeatureStore, Head
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.manifest import Manifest, SplitManifest
-from lightning_transfer.heads import Pool
+from lightning_transfer.models.head import Pool
 
 SHAPE = (512, 4, 4)
 COUNTS = {"train": 2000, "validation": 1000}

@@ -18,7 +18,7 @@ import lightning.pytorch.cli  # noqa: E402, F401  # its cost is the yardstick
 imported = time.perf_counter()
 
 from lightning_transfer import ConvBase, cli  # noqa: E402
-from lightning_transfer.modules.classifier import Classifier  # noqa: E402
+from lightning_transfer.training.classifier import Classifier  # noqa: E402
 
 
 def report(self: Classifier, batch: object, batch_idx: int) -> None:

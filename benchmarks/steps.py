@@ -27,9 +27,9 @@ from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import Precision, print_rows, quiet_trainer, side_by_side
 from lightning_transfer import FineTuningClassifier, FrozenBaseClassifier, StagedUnfreeze
-from lightning_transfer.backbones.freezing import trains
-from lightning_transfer.modules.classifier import Classifier
-from lightning_transfer.precision import default_precision
+from lightning_transfer.models.freezing import trains
+from lightning_transfer.training.classifier import Classifier
+from lightning_transfer.utils.precision import default_precision
 
 Regime = Literal["frozen base", "fine-tuning"]
 

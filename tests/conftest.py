@@ -22,9 +22,9 @@ from lightning_transfer import (
     FrozenBaseClassifier,
     ImageFolderDataModule,
     StagedUnfreeze,
-    cli,
     extract_features,
 )
+from lightning_transfer.cli import main as cli
 
 # Lightning 2.6 calls jsonargparse by names that its newer versions deprecate.
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"

@@ -29,10 +29,10 @@ from lightning_transfer import (
     ImageFolderDataModule,
     SketchPetsDataModule,
     StagedUnfreeze,
-    cli,
     extract_features,
 )
-from lightning_transfer.commands.predict import predict
+from lightning_transfer.cli import main as cli
+from lightning_transfer.cli.commands.predict import predict
 from lightning_transfer.errors import TransferError
 from lightning_transfer.features import builder
 

@@ -11,10 +11,10 @@ from torchvision import models
 
 from conftest import COLOURS, draw_picture
 from lightning_transfer import ConvBase, Head
-from lightning_transfer.backbones import conv_base
-from lightning_transfer.backbones.torchvision import build_empty_network, network_names, stages_of
-from lightning_transfer.backbones.weights import read_weights
-from lightning_transfer.cli import COMMANDS
+from lightning_transfer.cli.main import COMMANDS
+from lightning_transfer.models import backbone
+from lightning_transfer.models.providers.torchvision import build_empty_network, network_names, stages_of
+from lightning_transfer.models.weights import read_weights
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -52,7 +52,7 @@ def workplace(tmp_path, monkeypatch):
         for name in ("cats", "dogs"):
             draw_picture(tmp_path / "my_pictures" / name / f"{number}.jpg", COLOURS[name], number)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.setattr(conv_base, "read_weights", random_weights)
+    monkeypatch.setattr(backbone, "read_weights", random_weights)
 
 
 @pytest.mark.slow

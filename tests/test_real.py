@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from lightning_transfer import ConvBase, FeatureClassifier, ImageFolderDataModule
-from lightning_transfer.data.transforms import load_image
+from lightning_transfer.data.decoding import load_image
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "feature_extraction.yaml"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lightning_transfer import ConvBase
-from lightning_transfer.backbones.stage_sizes import stage_sizes
 from lightning_transfer.features.manifest import Manifest, SplitManifest
+from lightning_transfer.models.stage_sizes import stage_sizes
 
 PAGE = (Path(__file__).parent.parent / "docs" / "scale.md").read_text()
 MILLIONS = (1, 10, 100)

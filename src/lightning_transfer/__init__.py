@@ -1,35 +1,35 @@
 """Transfer learning with convolutional networks, as PyTorch Lightning modules."""
 
-from lightning_transfer.backbones.conv_base import ConvBase
-from lightning_transfer.backbones.freezing import parameter_groups
 from lightning_transfer.callbacks.adaptive_unfreeze import AdaptiveUnfreeze
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.history import History
-from lightning_transfer.callbacks.save_base import SaveBase
+from lightning_transfer.callbacks.save_backbone import SaveBase
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
-from lightning_transfer.callbacks.tensorboard.confusion_matrix import ConfusionMatrix
-from lightning_transfer.callbacks.tensorboard.feature_maps import FeatureMaps
-from lightning_transfer.callbacks.tensorboard.filters import FirstLayerFilters
-from lightning_transfer.callbacks.tensorboard.graph import ModelGraph
-from lightning_transfer.callbacks.tensorboard.hyperparameters import Hyperparameters
-from lightning_transfer.callbacks.tensorboard.precision_recall import PrecisionRecall
-from lightning_transfer.callbacks.tensorboard.projector import FeatureProjector
-from lightning_transfer.callbacks.tensorboard.wrong_pictures import WrongPictures
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
-from lightning_transfer.data.sketch_creatures import SketchCreaturesDataModule
-from lightning_transfer.data.sketch_pets import SketchPetsDataModule
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
 from lightning_transfer.features.extractor import FeatureExtractor
 from lightning_transfer.features.store import FeatureStore
-from lightning_transfer.heads import Head
-from lightning_transfer.modules.checkpoint_io import AtomicCheckpointIO
-from lightning_transfer.modules.feature_classifier import FeatureClassifier
-from lightning_transfer.modules.fine_tuning import FineTuningClassifier
-from lightning_transfer.modules.frozen_base import FrozenBaseClassifier
-from lightning_transfer.prediction import PictureClassifier, load_classifier
+from lightning_transfer.inference.prediction import PictureClassifier, load_classifier
+from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.freezing import parameter_groups
+from lightning_transfer.models.head import Head
+from lightning_transfer.monitoring.confusion_matrix import ConfusionMatrix
+from lightning_transfer.monitoring.feature_maps import FeatureMaps
+from lightning_transfer.monitoring.filters import FirstLayerFilters
+from lightning_transfer.monitoring.graph import ModelGraph
+from lightning_transfer.monitoring.hyperparameters import Hyperparameters
+from lightning_transfer.monitoring.precision_recall import PrecisionRecall
+from lightning_transfer.monitoring.projector import FeatureProjector
+from lightning_transfer.monitoring.wrong_images import WrongPictures
+from lightning_transfer.sketches.creatures_datamodule import SketchCreaturesDataModule
+from lightning_transfer.sketches.datamodule import SketchPetsDataModule
+from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO
+from lightning_transfer.training.feature_classifier import FeatureClassifier
+from lightning_transfer.training.fine_tuning import FineTuningClassifier
+from lightning_transfer.training.frozen_backbone import FrozenBaseClassifier
 
 __all__ = [
     "AdaptiveUnfreeze",

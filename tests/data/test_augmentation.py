@@ -11,7 +11,7 @@ from PIL import Image
 
 from lightning_transfer import Augmentation, ImageFolderDataModule
 from lightning_transfer.data.augmentation import FILL
-from lightning_transfer.data.image_dataset import AugmentedDataset
+from lightning_transfer.data.dataset import AugmentedDataset
 from lightning_transfer.errors import DataError
 
 NOTHING = Augmentation(flip=False, rotation=0, shift=0, shear=0, zoom=0, colour=0)

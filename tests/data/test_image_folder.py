@@ -7,7 +7,7 @@ import torch
 
 from lightning_transfer import ImageFolderDataModule
 from lightning_transfer.data import image_folder as module
-from lightning_transfer.data.transforms import UnreadablePictureError
+from lightning_transfer.data.decoding import UnreadablePictureError
 from lightning_transfer.errors import DataError
 
 

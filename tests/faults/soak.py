@@ -38,7 +38,7 @@ from lightning_transfer import (
     StagedUnfreeze,
     extract_features,
 )
-from lightning_transfer.modules.classifier import Classifier
+from lightning_transfer.training.classifier import Classifier
 
 EPOCHS = 5
 LAST = Path("checkpoints") / "last.ckpt"

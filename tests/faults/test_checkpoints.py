@@ -24,9 +24,9 @@ from lightning_transfer import (
     FrozenBaseClassifier,
     load_classifier,
 )
-from lightning_transfer.backbones.weights import read_weights
 from lightning_transfer.errors import BackboneError, ModuleError, OutputError
-from lightning_transfer.modules.checkpoint import read_checkpoint
+from lightning_transfer.models.weights import read_weights
+from lightning_transfer.training.checkpoints import read_checkpoint
 from runs import Stranger, noise
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")

@@ -11,8 +11,8 @@ import fsspec
 import pytest
 from jsonargparse import ArgumentParser, _common
 
-from lightning_transfer.config_limits import limit_configs
-from lightning_transfer.lightning_cli import TransferCLI
+from lightning_transfer.cli.config_limits import limit_configs
+from lightning_transfer.cli.lightning import TransferCLI
 
 ROOT = Path(__file__).parents[2]
 FIT = ["fit", "--config", ROOT / "configs" / "feature_extraction.yaml"]
@@ -291,7 +291,7 @@ def test_an_error_that_nobody_foresaw_is_a_paragraph_too(command, complaint, cap
         """Fails."""
         raise ZeroDivisionError("division\nby zero")
 
-    monkeypatch.setattr("lightning_transfer.commands.summary.summary", summary)
+    monkeypatch.setattr("lightning_transfer.cli.commands.summary.summary", summary)
     assert command("summary") == 1
     assert complaint() == "ZeroDivisionError: division by zero (pass --debug for the traceback)"
     for arguments in (["summary", "--debug"], ["--debug", "summary"]):

@@ -25,14 +25,15 @@ from killing import die, ended, run_and_kill, start
 from PIL import Image
 from torchvision import models
 
-from lightning_transfer import ConvBase, SketchPetsDataModule, locking
-from lightning_transfer import download as downloading
+from lightning_transfer import ConvBase, SketchPetsDataModule
 from lightning_transfer.data import cats_and_dogs
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
-from lightning_transfer.data.sketches import folder as sketch_folder
-from lightning_transfer.download import download
 from lightning_transfer.errors import DataError, DownloadError
-from lightning_transfer.locking import locked
+from lightning_transfer.sketches import folder as sketch_folder
+from lightning_transfer.utils import download as downloading
+from lightning_transfer.utils import locking
+from lightning_transfer.utils.download import download
+from lightning_transfer.utils.locking import locked
 
 CONTENT = bytes(range(256)) * 400
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

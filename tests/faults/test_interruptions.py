@@ -13,10 +13,12 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lightning_transfer import FeatureClassifier, FrozenBaseClassifier, cli, signals
+from lightning_transfer import FeatureClassifier, FrozenBaseClassifier
+from lightning_transfer.cli import main as cli
+from lightning_transfer.cli import signals
 from lightning_transfer.errors import TrainingError
 from lightning_transfer.features.extractor import FeatureExtractor
-from lightning_transfer.modules.checkpoint import read_checkpoint
+from lightning_transfer.training.checkpoints import read_checkpoint
 from runs import differing, saved
 
 CONFIG = Path(__file__).parents[2] / "configs" / "frozen_base.yaml"

@@ -30,10 +30,10 @@ from lightning_transfer import (
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features import builder as building
 from lightning_transfer.features import extract as extraction
-from lightning_transfer.features import verification
+from lightning_transfer.features import integrity
 from lightning_transfer.features.builder import StoreBuilder
+from lightning_transfer.features.integrity import NOTE
 from lightning_transfer.features.manifest import MANIFEST, OWN_DIGEST, Manifest, SplitManifest, _digest
-from lightning_transfer.features.verification import NOTE
 
 SHAPE = (4, 3, 2)
 COUNTS = {"train": 8, "validation": 4}
@@ -109,7 +109,7 @@ def disk(tmp_path):
         (os, "pwrite", 6, False),
         (os, "pwrite", 12, True),
         (building, "sync", 2, True),
-        (verification, "_digest", 2, False),
+        (integrity, "_digest", 2, False),
         (building, "seal", 1, True),
         (building, "sync", 3, False),
         (building, "sync", 4, True),
@@ -309,8 +309,8 @@ def own(store, tmp_path, monkeypatch):
     path = tmp_path / "own" / "one"
     assert build(path)
     read = []
-    digest = verification._digest
-    monkeypatch.setattr(verification, "_digest", lambda file, tell: read.append(file.stem) or digest(file, tell))
+    digest = integrity._digest
+    monkeypatch.setattr(integrity, "_digest", lambda file, tell: read.append(file.stem) or digest(file, tell))
     return path, read
 
 

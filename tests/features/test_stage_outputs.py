@@ -6,7 +6,7 @@ import torchvision
 from torchvision import models
 
 from lightning_transfer import ConvBase, ImageFolderDataModule
-from lightning_transfer.data.transforms import load_image, resize_image, to_tensor
+from lightning_transfer.data.decoding import load_image, resize_image, to_tensor
 from lightning_transfer.errors import BackboneError
 from lightning_transfer.features.stage_outputs import StageOutputs, stage_outputs
 

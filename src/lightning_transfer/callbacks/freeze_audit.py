@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from lightning_transfer.callbacks.present import callbacks_of
-from lightning_transfer.callbacks.rates import rates_of
 from lightning_transfer.errors import AuditError
+from lightning_transfer.utils.present import callbacks_of
+from lightning_transfer.utils.rates import rates_of
 
 
 @dataclass(frozen=True)

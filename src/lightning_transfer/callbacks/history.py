@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_transfer.output import whole_file
+from lightning_transfer.utils.files import whole_file
 
 
 class History(Callback):
@@ -98,7 +98,7 @@ class History(Callback):
         if folder is None or not any("validation/loss" in epoch for epoch in self.epochs):
             return
         # Only here: matplotlib takes half a second to import.
-        from lightning_transfer.reports.figures import curves
+        from lightning_transfer.monitoring.figures import curves
 
         with whole_file(folder / "curves.png") as beside:
             curves({"": self.epochs}).savefig(beside, format="png", dpi=120)

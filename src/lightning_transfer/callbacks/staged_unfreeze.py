@@ -14,12 +14,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from torch.nn.parallel import DistributedDataParallel
 
-from lightning_transfer.backbones.freezing import Stages, freeze, trains, unfreeze
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
-from lightning_transfer.callbacks.present import callbacks_of, present
-from lightning_transfer.callbacks.rates import rates_of
+from lightning_transfer.callbacks.stage_table import StageRow, stage_table
 from lightning_transfer.errors import ScheduleError
-from lightning_transfer.reports.stage_table import StageRow, stage_table
+from lightning_transfer.models.freezing import Stages, freeze, trains, unfreeze
+from lightning_transfer.utils.present import callbacks_of, present
+from lightning_transfer.utils.rates import rates_of
 
 
 class StagedUnfreeze(Callback):

@@ -16,13 +16,13 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 
 from lightning_transfer.data.augmentation import Augmentation
-from lightning_transfer.data.building import build_once
+from lightning_transfer.data.decoding import MAX_PIXELS, Resize, UnreadablePictureError, load_image
 from lightning_transfer.data.entries import SUFFIXES
+from lightning_transfer.data.folder import SPLITS, find_pictures
 from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
-from lightning_transfer.data.scan import SPLITS, find_pictures
-from lightning_transfer.data.transforms import MAX_PIXELS, Resize, UnreadablePictureError, load_image
-from lightning_transfer.download import download
 from lightning_transfer.errors import DataError
+from lightning_transfer.utils.building import build_once
+from lightning_transfer.utils.download import download
 
 CLASS_NAMES = ("cats", "dogs")
 MAX_BYTES = 50_000_000  # of one picture's file; the largest known has less than a hundredth

@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from lightning_transfer.data.agreement import check_agreement
 from lightning_transfer.data.augmentation import Augmentation
-from lightning_transfer.data.building import usable_cores
-from lightning_transfer.data.image_dataset import AugmentedDataset, ImageDataset
+from lightning_transfer.data.checks import refuse_duplicates, without_bad_images
+from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset
+from lightning_transfer.data.decoding import MAX_PIXELS, Resize
+from lightning_transfer.data.folder import SPLITS, Scan, scan_folder
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
-from lightning_transfer.data.scan import SPLITS, Scan, scan_folder
-from lightning_transfer.data.screening import refuse_duplicates, without_bad_images
-from lightning_transfer.data.transforms import MAX_PIXELS, Resize
 from lightning_transfer.errors import DataError
+from lightning_transfer.utils.building import usable_cores
 
 OnBadImage = Literal["error", "skip"]
 Choice = TypeVar("Choice", bound=str)

@@ -23,8 +23,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from lightning_transfer.backbones.conv_base import ConvBase
-from lightning_transfer.data.image_dataset import AugmentedDataset, ImageDataset, View
+from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, View
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.builder import StoreBuilder
@@ -32,6 +31,7 @@ from lightning_transfer.features.extractor import FeatureExtractor
 from lightning_transfer.features.manifest import FORMAT, Manifest, SplitManifest
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.features.writer import FeatureWriter
+from lightning_transfer.models.backbone import ConvBase
 
 FeatureDtype = Literal["float16", "float32"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lightning_transfer.backbones.conv_base import ConvBase
+from lightning_transfer.models.backbone import ConvBase
 
 
 class FeatureExtractor(LightningModule):

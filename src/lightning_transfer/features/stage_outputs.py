@@ -12,9 +12,9 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
-from lightning_transfer.backbones.conv_base import ConvBase
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import BackboneError
+from lightning_transfer.models.backbone import ConvBase
 
 
 class StageOutputs(LightningModule):

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_transfer.errors import StoreError
+from lightning_transfer.features.integrity import check_array, check_arrays
 from lightning_transfer.features.manifest import read_manifest
-from lightning_transfer.features.verification import check_array, check_arrays
 
 
 class FeatureStore:

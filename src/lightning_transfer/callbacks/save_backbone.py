@@ -1,0 +1,48 @@
+"""Keeps the base of a fit as a file of weights, with where they come from."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.saving import save_weights
+
+
+class SaveBase(Callback):
+    """When a fit ends, writes the module's `base` under torchvision's keys, as float16.
+
+    The file's metadata say which network it is of, how it was trained (the module's hyperparameters, epochs),
+    what it reached, when, and with which version of torch.
+
+    Args:
+        path: A .safetensors file.
+        origin: What the base was trained on, in words.
+        monitor: The score that is noted.
+    """
+
+    def __init__(self, path: str, origin: str, monitor: str = "validation/accuracy") -> None:
+        self.path = path
+        self.origin = origin
+        self.monitor = monitor
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the file, in one process."""
+        if not trainer.is_global_zero:
+            return
+        base = pl_module.base
+        if not isinstance(base, ConvBase):
+            raise TypeError(f"SaveBase wanted a module whose base is a ConvBase, got {type(base).__name__}.")
+        metadata = {
+            "network": base.name,
+            "origin": self.origin,
+            "epochs": str(trainer.current_epoch),
+            "hyperparameters": json.dumps(dict(pl_module.hparams), default=str),
+            self.monitor: f"{float(trainer.callback_metrics[self.monitor]):.4f}",
+            "date": datetime.now(UTC).date().isoformat(),
+            "torch": torch.__version__,
+        }
+        save_weights(base, self.path, metadata)

@@ -1,0 +1,42 @@
+"""`lightning-transfer classify`: a line for each picture."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from lightning_transfer.data.decoding import UnreadablePictureError
+from lightning_transfer.errors import DataError
+from lightning_transfer.inference.prediction import Prediction, load_classifier
+
+
+def classify(checkpoint: str, pictures: list[str]) -> list[Prediction]:
+    """Print what each picture shows: file, class, probability.
+
+    Args:
+        checkpoint: A file that fit saved, of any regime.
+        pictures: Their files.
+
+    Returns:
+        What was printed, in the order of the files.
+
+    Raises:
+        ModuleError: The checkpoint cannot be used.
+        DataError: Some pictures cannot be read; the others are printed first.
+    """
+    classifier = load_classifier(checkpoint)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    width = max(map(len, pictures), default=0)
+    names = max(map(len, classifier.class_names))
+    predictions: list[Prediction] = []
+    complaints: list[str] = []
+    for picture in pictures:
+        try:
+            (prediction,) = classifier.classify([picture])
+        except UnreadablePictureError as error:
+            complaints.append(str(error))
+            continue
+        console.print(f"{picture:<{width}}  {prediction.label:<{names}}  {prediction.probability:6.1%}")
+        predictions.append(prediction)
+    if complaints:
+        raise DataError("\n".join(complaints))
+    return predictions

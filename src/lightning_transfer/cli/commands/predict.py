@@ -1,0 +1,171 @@
+"""`lightning-transfer predict`: what a network says of all pictures in a folder, as a CSV file.
+
+Shapes: B batch, K classes, N samples.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter, RichProgressBar
+from rich.console import Console
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_transfer.data.agreement import check_agreement
+from lightning_transfer.data.decoding import UnreadablePictureError, load_image
+from lightning_transfer.data.folder import find_pictures
+from lightning_transfer.data.image_folder import default_workers
+from lightning_transfer.errors import DataError
+from lightning_transfer.inference.prediction import load_classifier
+from lightning_transfer.utils.files import checked_output, whole_file
+from lightning_transfer.utils.lightning import without_chatter
+from lightning_transfer.utils.precision import default_precision
+
+
+class ProbabilityTable(BasePredictionWriter):
+    """Keeps each picture's probabilities in its own row, from all processes.
+
+    Args:
+        root: The folder of the pictures.
+        paths: N of them below it.
+        classes: K.
+
+    Attributes:
+        rows: (N, K) float32; not a number where a picture could not be read. Whole once prediction has ended.
+    """
+
+    def __init__(self, root: Path, paths: Sequence[str], classes: int) -> None:
+        super().__init__("batch")
+        self.root = root
+        self.paths = paths
+        self.rows = torch.zeros((len(paths), classes))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Looks whether a row means the same picture everywhere.
+
+        Raises:
+            DataError: Processes on several machines find different pictures.
+        """
+        check_agreement(self.root, self.paths)
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Tensor,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Puts (B, K) probabilities where they belong."""
+        assert batch_indices is not None, "predict_step's samples are not numbered"
+        _, readable = batch
+        self.rows[list(batch_indices)] = prediction.where(readable[:, None], torch.nan).cpu()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds up the processes' rows, each of which is nought in all but one."""
+        rows = self.rows.to(trainer.strategy.root_device)
+        self.rows = trainer.strategy.reduce(rows, reduce_op="sum").cpu()
+
+
+def predict(
+    ckpt_path: str,
+    data: str,
+    out: str = "predictions.csv",
+    overwrite: bool = False,
+    batch_size: int = 32,
+    num_workers: int | None = None,
+    accelerator: str = "auto",
+    devices: str | int = "auto",
+    strategy: str = "auto",
+    num_nodes: int = 1,
+    precision: str | None = None,
+) -> Path:
+    """Write a CSV file with a row for each picture of a folder: path, label, probability of each class.
+
+    The checkpoint is enough: it brings network, classes, size and resizing along. Rows have the order of the
+    folders' and files' names; what a folder inside is called does not matter.
+
+    Args:
+        ckpt_path: A file that fit saved, of any regime.
+        data: A folder of pictures, with or without folders in it.
+        out: The CSV file.
+        overwrite: Whether a file that is there may be replaced.
+        batch_size: How many pictures go through the network at once, a process.
+        num_workers: Processes that decode; half of the processor's cores where it is not given.
+        accelerator: The Trainer's: "cpu", "gpu", "auto".
+        devices: The Trainer's: how many.
+        strategy: The Trainer's: "ddp" for several devices.
+        num_nodes: The Trainer's: how many machines.
+        precision: The Trainer's; bf16-mixed where the machine has units for it, else 32-true.
+
+    Returns:
+        The CSV file.
+
+    Raises:
+        ModuleError: The checkpoint cannot be used.
+        OutputError: `out` is there, or cannot be written.
+        DataError: There are no pictures. Or some cannot be read: their rows have no label and no probabilities,
+            and the others are written first.
+    """
+    target = checked_output(out, overwrite)
+    classifier = load_classifier(ckpt_path)
+    root = Path(data)
+    paths, left_out = find_pictures(root)
+    table = ProbabilityTable(root, paths, len(classifier.class_names))
+    precision = precision or default_precision()
+    loader = DataLoader(
+        classifier.pictures([root / path for path in paths]),
+        batch_size=batch_size,
+        num_workers=default_workers() if num_workers is None else num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    with without_chatter():
+        trainer = Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            strategy=strategy,
+            num_nodes=num_nodes,
+            precision=precision,  # type: ignore[arg-type]  # the Trainer says what it wants
+            callbacks=[RichProgressBar(), table],
+            logger=False,
+            enable_checkpointing=False,
+        )
+        if trainer.is_global_zero:
+            for path, reason in left_out:
+                console.print(f"Left out: {root / path}: {reason}", markup=False)
+            console.print(f"{len(paths):,} pictures through {classifier.module.base.name}, {precision}")
+        trainer.predict(classifier.module, loader, return_predictions=False)
+    if not trainer.is_global_zero:
+        return target
+    unreadable = table.rows.isnan().any(dim=1)
+    with whole_file(target) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "label", *(f"probability_{name}" for name in classifier.class_names)])
+        for path, row, bad in zip(paths, table.rows.tolist(), unreadable.tolist(), strict=True):
+            label = "" if bad else classifier.class_names[row.index(max(row))]
+            writer.writerow([path, label, *("" if bad else f"{value:.6f}" for value in row)])
+    console.print(f"{len(paths) - int(unreadable.sum()):,} predictions: {target}")
+    if unreadable.any():
+        bad_paths = [root / path for path, bad in zip(paths, unreadable.tolist(), strict=True) if bad]
+        raise DataError(
+            f"{len(bad_paths):,} of {len(paths):,} pictures could not be read; their rows in {target} are empty.\n"
+            + "\n".join(map(_complaint, bad_paths))
+        )
+    return target
+
+
+def _complaint(path: Path) -> str:
+    try:
+        load_image(path)
+    except UnreadablePictureError as error:
+        return str(error)
+    return f"{path} could not be read, but can be now."

@@ -1,0 +1,150 @@
+"""`lightning-transfer probe`: which layers of a base are worth keeping for these pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from lightning_transfer.cli.data_by_name import data_by_name
+from lightning_transfer.comparison.probing import COLUMNS, ProbedStage, advice, chosen_stage, rows
+from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.errors import DataError
+from lightning_transfer.features.linear_probes import fit_linear_probes
+from lightning_transfer.features.stage_outputs import stage_outputs
+from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.stage_sizes import stage_sizes
+from lightning_transfer.models.weights import choose_weights
+from lightning_transfer.monitoring.figures import accuracy_by_depth
+from lightning_transfer.utils.lightning import without_chatter
+from lightning_transfer.utils.precision import default_precision
+
+
+def probe(
+    data: str = "sketch_pets",
+    base: str = "mobilenet_v3_small",
+    weights: str = "auto",
+    image_size: int = 150,
+    seed: int = 0,
+    out: str = "probe",
+    overwrite: bool = False,
+) -> list[ProbedStage]:
+    """Train a linear classifier on every stage of a base at once, and say how much of the base to keep.
+
+    The base runs once over the training and validation pictures, as they are; each stage's output is averaged over
+    the picture.
+
+    Args:
+        data: A folder of pictures, a class a folder; "cats_and_dogs" for the book's, which are downloaded; or
+            "sketch_pets" for drawn ones, which need no network.
+        base: The network's name in torchvision.
+        weights: A torchvision weights name, a path, "bundled", or "none" for random numbers; "auto" is what comes
+            with this library where it has weights for the base, else torchvision's own.
+        image_size: H and W of the pictures, in pixels.
+        seed: Of the split of a folder that has none, and of random weights.
+        out: The folder for table and figure.
+        overwrite: Whether those of an earlier run may be replaced.
+
+    Returns:
+        The stages, in the base's order.
+
+    Raises:
+        DataError: The pictures are not usable, or `out` holds an earlier run.
+        BackboneError: An unknown network, weights that do not fit, or pictures that are too small for it.
+    """
+    root = Path(out)
+    if root.is_file():
+        raise DataError(f"{root} is a file: pass a folder as out.")
+    if (root / "probe.json").exists() and not overwrite:
+        raise DataError(f"{root} holds an earlier probe: pass another out, or --overwrite.")
+    weights = choose_weights(base, weights)
+    torch.manual_seed(seed)
+    network = ConvBase(base, None if weights == "none" else weights)
+    network.out_shape(image_size)
+    with without_chatter():
+        images = data_by_name(data, image_size, split_seed=seed)
+        stages = _probe(network, images)
+    arguments = {"data": data, "base": base, "weights": weights, "image_size": image_size, "seed": seed}
+    _write(root, stages, arguments)
+    _print(stages, f"{data}, {base} ({weights}), {len(stages[0].right):,} validation pictures")
+    return stages
+
+
+def _probe(base: ConvBase, images: ImageFolderDataModule) -> list[ProbedStage]:
+    trainer = Trainer(
+        devices=1,
+        precision=default_precision(),
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[RichProgressBar()],
+    )
+    outputs = stage_outputs(trainer, base, images, ("train", "validation"))
+    labels = {split: torch.tensor(images.dataset(split).samples.labels) for split in outputs}
+    probes = fit_linear_probes(outputs["train"], labels["train"], images.num_classes)
+    sizes = stage_sizes(base, images.image_size)
+    return [
+        ProbedStage(
+            size.stage,
+            size.shape,
+            parameters,
+            operations,
+            right=(classifier(features).argmax(dim=1) == labels["validation"]).numpy(),
+        )
+        for size, parameters, operations, classifier, features in zip(
+            sizes,
+            accumulate(size.parameters for size in sizes),
+            accumulate(size.operations for size in sizes),
+            probes,
+            outputs["validation"],
+            strict=True,
+        )
+    ]
+
+
+def _write(root: Path, stages: Sequence[ProbedStage], arguments: Mapping[str, Any]) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    choice = chosen_stage(stages)
+    accuracy_by_depth(
+        [stage.stage for stage in stages],
+        [stage.accuracy for stage in stages],
+        [stage.interval for stage in stages],
+        choice.stage,
+    ).savefig(root / "probe.png", dpi=120)
+    report = {
+        "arguments": dict(arguments),
+        "stages": [
+            {
+                "stage": stage.stage,
+                "shape": stage.shape,
+                "parameters": stage.parameters,
+                "operations": stage.operations,
+                "validation_accuracy": stage.accuracy,
+                "validation_accuracy_interval": stage.interval,
+            }
+            for stage in stages
+        ],
+        "until": choice.stage,
+        "advice": advice(stages),
+    }
+    (root / "probe.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+def _print(stages: Sequence[ProbedStage], title: str) -> None:
+    console = Console()
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
+    for row in rows(stages):
+        table.add_row(*row)
+    console.print(table)
+    console.print(f"\n[bold]{advice(stages)}[/bold]", highlight=False)

@@ -1,0 +1,253 @@
+"""Lightning's own commands and `extract`: LightningCLI that extracts features, if it must, before it trains."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
+from lightning_transfer.cli.arg_parsing import CommandParser
+from lightning_transfer.cli.config_limits import refuse_functions
+from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.errors import ModuleError
+from lightning_transfer.features.datamodule import FeatureDataModule
+from lightning_transfer.features.extract import FeatureDtype, extract_features
+from lightning_transfer.features.store import FeatureStore
+from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.monitoring.drawings import Drawings
+from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO, save_atomically
+from lightning_transfer.training.checkpoints import ORIGINS, read_checkpoint, recorded_arguments
+from lightning_transfer.training.classifier import Classifier
+from lightning_transfer.training.feature_classifier import FeatureClassifier
+from lightning_transfer.training.fine_tuning import FineTuningClassifier
+from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.present import callbacks_of, present
+
+
+@dataclass
+class FeatureOptions:
+    """Where and how a base's outputs are kept.
+
+    Args:
+        root: The folder of feature stores; null for none: every picture then goes through the base each time.
+        dtype: What to keep features as.
+        views: How often each training picture is taken, augmented but for the first time; epoch e trains on view e
+            modulo that number.
+        cache_prefix: In fine-tuning, keep the outputs of the stages that never thaw, and train on those.
+        in_memory: Read the features once, and keep them in memory.
+    """
+
+    root: str | None = "features"
+    dtype: FeatureDtype = "float16"
+    views: int = 1
+    cache_prefix: bool = False
+    in_memory: bool = False
+
+
+class TransferTrainer(Trainer):
+    """Lightning's Trainer, which can also extract."""
+
+    def extract(
+        self, base: ConvBase, datamodule: ImageFolderDataModule, root: str, options: FeatureOptions
+    ) -> FeatureStore:
+        """Run the base once over every picture, and keep its outputs on disk."""
+        return extract_features(self, base, datamodule, root, options.dtype, options.views)
+
+
+class TransferParser(CommandParser, LightningArgumentParser):
+    """Lightning's parser, which names the nearest right key where one is wrong."""
+
+
+class TransferCLI(LightningCLI):
+    """LightningCLI that extracts features, if it must, before it trains or tests on them.
+
+    The number of classes and the pictures' size are the data's; `--ckpt_path` brings base and head along, so
+    that no weights file is looked for.
+    """
+
+    model: LightningModule
+    datamodule: LightningDataModule
+    trainer: TransferTrainer
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands but `predict`, for which a checkpoint and a folder are enough; and `extract`.
+
+        None takes `weights_only`, with which a config could have a checkpoint's pickled objects loaded.
+        """
+        commands = {**LightningCLI.subcommands(), "extract": {"base", "datamodule", "root", "options"}}
+        del commands["predict"]
+        return {name: {*skipped, "weights_only"} for name, skipped in commands.items()}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Takes what `run` was given, without Lightning's warning about that, and no function named in it."""
+        assert isinstance(args, list)
+        self.config = parser.parse_args(args)
+        refuse_functions(self.config)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds `--features.*` and `--tensorboard.*`; the model learns from the data what it must know of them."""
+        parser.add_class_arguments(FeatureOptions, "features")
+        parser.add_class_arguments(Drawings, "tensorboard")
+        parser.link_arguments("data.init_args.image_size", "model.init_args.image_size")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Takes the model's arguments from the checkpoint, where there is one of a module of this library.
+
+        Lightning's own way overrides what was typed, for fit too
+        (https://github.com/Lightning-AI/pytorch-lightning/issues/21455), and imports and calls what a file names.
+        """
+        self.checkpoint: dict[str, Any] | None = None
+        config = self.config[self.config.subcommand]
+        path = config.get("ckpt_path")
+        if path is None or path in ("best", "last", "hpc"):
+            return
+        self.checkpoint = read_checkpoint(path)
+        if "class_names" not in self.checkpoint:
+            return  # of a module of somebody else's, whose arguments are those that were typed
+        arguments = config.model.init_args
+        fitting = self.config.subcommand == "fit"
+        recorded = dict.fromkeys(ORIGINS) if fitting else recorded_arguments(self.checkpoint)
+        for name in recorded.keys() & arguments.keys():
+            arguments[name] = recorded[name]
+
+    def before_instantiate_classes(self) -> None:
+        """Says which precision was chosen for the machine."""
+        precision = self._get(self.config, "trainer").precision
+        if precision == default_precision() == "bf16-mixed":
+            rank_zero_info(
+                "Precision bf16-mixed: this machine has units for it. Else pass --trainer.precision 32-true."
+            )
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """A Trainer that loses no checkpoint, whoever's module it trains."""
+        trainer = super().instantiate_trainer(**kwargs)
+        save_atomically(trainer)
+        return trainer
+
+    def after_instantiate_classes(self) -> None:
+        """Fills the model from the checkpoint now, since features may have to be extracted with its base."""
+        if self.checkpoint is None or not isinstance(self.model, Classifier):
+            return
+        try:
+            self.model.on_load_checkpoint(self.checkpoint)
+            self.model.load_state_dict(self.checkpoint["state_dict"])
+        except RuntimeError as error:
+            raise ModuleError(
+                f"The checkpoint does not fit {type(self.model).__name__} as it is configured: {error} "
+                "Pass the arguments it was trained with."
+            ) from error
+
+    def extract(self, model: LightningModule, datamodule: LightningDataModule) -> None:
+        """Extracts, and says where to."""
+        options = self._feature_options()
+        if options.root is None:
+            raise ModuleError("features.root is null: extract needs a folder to put the store in.")
+        if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule):
+            raise ModuleError(
+                f"extract needs a model of lightning_transfer and pictures in folders; got {type(model).__name__} "
+                f"and {type(datamodule).__name__}."
+            )
+        print(self.trainer.extract(self._stored_base(model), datamodule, options.root, options))  # noqa: T201
+
+    def before_fit(self) -> None:
+        """Extracts the features, if the model trains on them; draws what is wanted."""
+        self._check_last()
+        self._serve_features(fitting=True)
+        drawings: Drawings = self._get(self.config_init, "tensorboard")
+        if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
+            # Before those that save, which Lightning keeps at the end.
+            callbacks_of(self.trainer)[:0] = drawings.callbacks()
+
+    def before_validate(self) -> None:
+        """Extracts the features, if the model takes them."""
+        self._check_last()
+        self._serve_features()
+
+    before_test = before_validate
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Says, where a fit is stopped from outside, from where it goes on."""
+        try:
+            super()._run_subcommand(subcommand)
+        except (KeyboardInterrupt, SystemExit):
+            if subcommand == "fit" and self.trainer.is_global_zero:
+                print(f"\n{self._way_on()}", file=sys.stderr)  # noqa: T201
+            raise
+
+    def _way_on(self) -> str:
+        saving = self.trainer.strategy.checkpoint_io
+        saved = saving.resumable if isinstance(saving, AtomicCheckpointIO) else None
+        path = self._get(self.config, "ckpt_path") if saved is None else os.path.relpath(saved)
+        if path is None:
+            return "Stopped before the first epoch was over: nothing is saved that a run could go on from."
+        return f"Stopped. To go on after the last epoch that was saved, pass --ckpt_path {path}"
+
+    def _check_last(self) -> None:
+        """Lightning only warns, and begins anew."""
+        if self._get(self.config, "ckpt_path") != "last":
+            return
+        saving = present(self.trainer, ModelCheckpoint)
+        if not any(callback._find_last_checkpoints(self.trainer) for callback in saving):
+            folders = ", ".join(str(callback.dirpath) for callback in saving if callback.dirpath)
+            raise ModuleError(
+                f"--ckpt_path last: there is no last*.ckpt in {folders or 'a folder of a new run'}. Pass the file "
+                "to go on from, or leave the flag out to begin anew."
+            )
+
+    def _feature_options(self) -> FeatureOptions:
+        options: FeatureOptions = self._get(self.config_init, "features")
+        return options
+
+    def _stored_base(self, model: Classifier) -> ConvBase:
+        """What of the base is run once: all of it, or in fine-tuning the stages that never thaw."""
+        schedules = present(self.trainer, StagedUnfreeze)
+        if self._feature_options().cache_prefix and isinstance(model, FineTuningClassifier) and schedules:
+            return model.frozen_prefix(schedules[0])
+        return model.base
+
+    def _serve_features(self, fitting: bool = False) -> None:
+        options, model = self._feature_options(), self.model
+        cached = fitting and options.cache_prefix and isinstance(model, FineTuningClassifier)
+        if options.root is None or not (cached or isinstance(model, FeatureClassifier)):
+            return
+        assert isinstance(model, Classifier)
+        if not isinstance(self.datamodule, ImageFolderDataModule):
+            name = type(self.datamodule).__name__
+            rank_zero_info(
+                f"{name} names no picture files, so nothing is kept: its batches are used as they come."
+            )
+            return
+        images = self.datamodule
+        store = self.trainer.extract(self._stored_base(model), images, options.root, options)
+        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images, options.in_memory)
+
+
+def run(program: str, description: str, arguments: Sequence[str]) -> None:
+    """Reads the command line's arguments, and does what they say."""
+    TransferCLI(
+        args=list(arguments),
+        parser_class=TransferParser,
+        trainer_class=TransferTrainer,
+        trainer_defaults={"precision": default_precision()},
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        load_from_checkpoint_support=False,
+        auto_configure_optimizers=False,
+        parser_kwargs={
+            "prog": program,
+            "description": description,
+            "exit_on_error": False,
+            "allow_abbrev": False,
+        },
+    )

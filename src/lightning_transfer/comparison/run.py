@@ -1,0 +1,222 @@
+"""One regime of a comparison, from a pretrained base to its result on the test pictures.
+
+Shapes: K classes, N samples.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_auroc
+
+from lightning_transfer.callbacks.history import History
+from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
+from lightning_transfer.comparison.tables import Outcome
+from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.features.datamodule import FeatureDataModule
+from lightning_transfer.features.extract import extract_features
+from lightning_transfer.monitoring.drawings import Drawings
+from lightning_transfer.training.classifier import Classifier
+from lightning_transfer.training.feature_classifier import FeatureClassifier
+from lightning_transfer.training.fine_tuning import FineTuningClassifier
+from lightning_transfer.training.frozen_backbone import FrozenBaseClassifier
+from lightning_transfer.utils.precision import default_precision
+
+Regime = Literal["feature_extraction", "frozen_base", "fine_tuning"]
+REGIMES: tuple[Regime, ...] = get_args(Regime)
+MODULES: dict[Regime, type[Classifier]] = {
+    "feature_extraction": FeatureClassifier,
+    "frozen_base": FrozenBaseClassifier,
+    "fine_tuning": FineTuningClassifier,
+}
+# What differs in how they train; the base's rates are lower, and rise slowly where a stage has just thawed.
+ARGUMENTS: dict[Regime, dict[str, Any]] = {
+    "feature_extraction": {"lr": 1e-3},
+    "frozen_base": {"lr": 1e-3},
+    "fine_tuning": {"lr": 5e-4, "lr_decay": 0.85, "scheduler": "one_cycle", "warmup_steps": 60},
+}
+
+
+class _Progress(RichProgressBar):
+    """Lightning's, with the one score that is of interest while one waits."""
+
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        accuracy = trainer.callback_metrics.get("validation/accuracy")
+        return {} if accuracy is None else {"validation": f"{float(accuracy):.1%}"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One regime with one seed.
+
+    Attributes:
+        regime: Which.
+        images: The pictures, prepared; their seed is the run's.
+        base: The network's name in torchvision.
+        weights: See `ConvBase`.
+        epochs: How many.
+        root: The comparison's folder.
+    """
+
+    regime: Regime
+    images: ImageFolderDataModule
+    base: str
+    weights: str | None
+    epochs: int
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoints and results lie."""
+        return self.root / self.regime / f"seed_{self.images.seed}"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation accuracy."""
+        return self.folder / "best.ckpt"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has run to its end before."""
+        return (self.folder / "outcome.json").is_file()
+
+    def outcome(self) -> Outcome:
+        """What it reached; trains first where that has not been done, or goes on where it was stopped."""
+        if not self.is_done:
+            self._execute()
+        fields = json.loads((self.folder / "outcome.json").read_text())
+        fields.pop("history")
+        labels, probabilities = self.predictions()
+        return Outcome(right=probabilities.argmax(axis=1) == labels, **fields)
+
+    def history(self) -> list[dict[str, float]]:
+        """The scores of each epoch."""
+        return cast(list[dict[str, float]], json.loads((self.folder / "outcome.json").read_text())["history"])
+
+    def predictions(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """(N,) labels and (N, K) probabilities of the test pictures, in order."""
+        with np.load(self.folder / "predictions.npz") as arrays:
+            return arrays["labels"], arrays["probabilities"]
+
+    def _execute(self) -> None:
+        _forget_peak_memory()
+        torch.manual_seed(self.images.seed)
+        model, history = self._model(), History()
+        trainer = self._trainer(model, history)
+        seconds: dict[str, float] = {}
+        data: LightningDataModule = self.images
+        if self.regime == "feature_extraction":
+            start = time.perf_counter()
+            store = extract_features(trainer, model.base, self.images, self.root / "features")
+            data = FeatureDataModule(store, self.images.batch_size, self.images.seed, self.images)
+            seconds["extract"] = time.perf_counter() - start
+        last = self.folder / "last.ckpt"
+        trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+        seconds["train"] = history.seconds
+        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        start = time.perf_counter()
+        model = MODULES[self.regime].load_from_checkpoint(self.best, weights_only=True)
+        probabilities = torch.cat(cast(list[Tensor], trainer.predict(model, data)))
+        seconds["test"] = time.perf_counter() - start
+        labels = torch.tensor(self.images.dataset("test").samples.labels)
+        np.savez(self.folder / "predictions.npz", labels=labels, probabilities=probabilities)
+        outcome = {
+            "accuracy": float((probabilities.argmax(dim=1) == labels).float().mean()),
+            "auroc": float(multiclass_auroc(probabilities, labels, probabilities.shape[1])),
+            "trainable_parameters": trainable,
+            "pictures_per_second": len(self.images.dataset("train")) * self.epochs / history.seconds,
+            "seconds": seconds,
+            "peak_memory": _peak_memory(),
+            "history": history.epochs,
+        }
+        beside = self.folder / "outcome.json.part"
+        beside.write_text(json.dumps(outcome, indent=2))
+        beside.rename(self.folder / "outcome.json")  # last: a run is done when this is there
+
+    def _model(self) -> Classifier:
+        start_from = None
+        if self.regime == "fine_tuning":
+            start_from = str(Run("frozen_base", self.images, self.base, self.weights, 0, self.root).best)
+        return MODULES[self.regime](
+            base=self.base,
+            weights=self.weights,
+            num_classes=self.images.num_classes,
+            image_size=self.images.image_size,
+            pool="avg",
+            seed=self.images.seed,
+            start_from=start_from,
+            **ARGUMENTS[self.regime],
+        )
+
+    def _precision(self, model: Classifier) -> Literal["bf16-mixed", "32-true"]:
+        """The machine's own; but a processor trains BatchNorm layers faster in float32, bf16 units or not."""
+        norms = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+        if self.regime == "fine_tuning" and norms and not torch.cuda.is_available():
+            return "32-true"
+        return default_precision()
+
+    def _trainer(self, model: Classifier, history: History) -> Trainer:
+        saving = [
+            ModelCheckpoint(
+                self.folder, "best", monitor="validation/accuracy", mode="max", enable_version_counter=False
+            ),
+            ModelCheckpoint(self.folder, "last", enable_version_counter=False),
+        ]
+        callbacks: list[Callback] = [history, _Progress(), *Drawings.all().callbacks(), *saving]
+        if self.regime == "fine_tuning":
+            callbacks.append(StagedUnfreeze(by_thirds(model.base.stage_names, self.epochs)))
+        version = f"{self.regime}_seed_{self.images.seed}"
+        return Trainer(
+            max_epochs=self.epochs,
+            precision=self._precision(model),
+            logger=TensorBoardLogger(self.root, "logs", version, default_hp_metric=False),
+            callbacks=callbacks,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+        )
+
+
+def by_thirds(stage_names: tuple[str, ...], epochs: int) -> dict[int, list[str]]:
+    """A schedule for a head that is trained already: the base's last third from the start, then its middle one.
+
+    The first third knows edges and colours, which are the same everywhere, and is the dearest to train.
+
+    >>> by_thirds(("block1", "block2", "block3", "block4", "block5"), epochs=10)
+    {0: ['head', 'block5', 'block4'], 3: ['block3', 'block2']}
+    """
+    order = stage_names[::-1]
+    third = -(-len(order) // 3)
+    schedule: dict[int, list[str]] = {0: ["head", *order[:third]]}
+    if middle := list(order[third : 2 * third]):
+        schedule.setdefault(epochs // 3, []).extend(middle)
+    return schedule
+
+
+def _forget_peak_memory() -> None:
+    switch = Path("/proc/self/clear_refs")
+    if switch.exists():
+        switch.write_text("5")  # see proc(5): the peak begins anew
+
+
+def _peak_memory() -> int:
+    """Of this process, in bytes; since the peak was forgotten on Linux, since the process began elsewhere."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,55 @@
+"""Pictures without labels, in the order of a list.
+
+Shapes: H W picture, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lightning_transfer.data.decoding import (
+    Resize,
+    UnreadablePictureError,
+    load_image,
+    resize_image,
+    to_tensor,
+)
+
+
+class PictureList(Dataset[tuple[Tensor, bool]]):
+    """Item i is ((3, H, W) uint8, whether the file could be read); a black picture stands for one that could not.
+
+    So one bad file among thousands does not end the work on the others.
+
+    Args:
+        paths: N files.
+        image_size: H and W, in pixels.
+        resize: "squash" or "crop".
+    """
+
+    def __init__(self, paths: Sequence[Path], image_size: int, resize: Resize) -> None:
+        self.paths = paths
+        self.image_size = image_size
+        self.resize: Resize = resize
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, bool]:
+        try:
+            return self.read(self.paths[index]), True
+        except UnreadablePictureError:
+            return torch.zeros((3, self.image_size, self.image_size), dtype=torch.uint8), False
+
+    def read(self, path: Path) -> Tensor:
+        """One picture, (3, H, W) uint8.
+
+        Raises:
+            UnreadablePictureError: It cannot be decoded; names it.
+        """
+        return to_tensor(resize_image(load_image(path, self.image_size), self.image_size, self.resize))

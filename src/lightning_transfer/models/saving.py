@@ -1,0 +1,54 @@
+"""Writing a base's weights as a file that any torchvision network takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from lightning_transfer.errors import BackboneError
+from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.providers.torchvision import build_empty_network, stages_of
+
+
+def save_weights(
+    base: ConvBase, path: str | Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
+) -> None:
+    """Writes the weights of a whole base under torchvision's own keys, without a classifier.
+
+    Args:
+        base: With all its stages.
+        path: A .safetensors file.
+        metadata: Where the weights come from; readable without torch.
+        dtype: Of the numbers in the file.
+
+    Raises:
+        BackboneError: A number is too large for `dtype`, or stages are missing.
+    """
+    names = _torchvision_keys(base.name)
+    weights: dict[str, Tensor] = {}
+    for key, value in base.stages.state_dict().items():
+        if value.is_floating_point():  # the rest are counts of batches, which nothing reads
+            weights[names.pop(key)] = value.detach().cpu().to(dtype).contiguous()
+    if left := [key for key in names if not key.endswith("num_batches_tracked")]:
+        raise BackboneError(f"{base.name} lacks {left[0]}: save the base with all its stages.")
+    if bad := [key for key, value in weights.items() if not bool(torch.isfinite(value).all())]:
+        raise BackboneError(f"{bad[0]} has numbers that {dtype} cannot hold: save as torch.float32.")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_bytes(save(weights, dict(metadata)))
+
+
+def _torchvision_keys(name: str) -> dict[str, str]:
+    """Torchvision's key of each parameter and buffer, by its key in the row of stages."""
+    network = build_empty_network(name)
+    # The stages hold the network's own layers, so the same tensor has both names.
+    keys = {id(value): key for key, value in _tensors(network)}
+    return {key: keys[id(value)] for key, value in _tensors(nn.ModuleDict(stages_of(name, network)))}
+
+
+def _tensors(module: nn.Module) -> chain[tuple[str, Tensor]]:
+    return chain(module.named_parameters(), module.named_buffers())

@@ -1,0 +1,56 @@
+"""What each stage of a base gives out, and what it costs.
+
+Shapes: C channels, h w feature map.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+
+from lightning_transfer.models.backbone import ConvBase
+
+
+@dataclass(frozen=True)
+class StageSize:
+    """One stage.
+
+    Attributes:
+        stage: Its name.
+        shape: (C, h, w) of its output.
+        parameters: How many numbers it holds that can be trained.
+        operations: Additions and multiplications in its convolutions and matrix products, for one picture.
+    """
+
+    stage: str
+    shape: tuple[int, int, int]
+    parameters: int
+    operations: int
+
+
+def stage_sizes(base: ConvBase, image_size: int) -> list[StageSize]:
+    """The stages' sizes for a picture of `image_size` × `image_size` pixels; computes nothing.
+
+    Raises:
+        BackboneError: The picture is too small for the network.
+
+    >>> stage_sizes(ConvBase("squeezenet1_1", weights=None), 150)[0]
+    StageSize(stage='stem', shape=(64, 37, 37), parameters=1792, operations=18925056)
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    base.out_shape(image_size)
+    weightless = copy.deepcopy(base).to("meta").eval()
+    picture = torch.empty((1, 3, image_size, image_size), dtype=torch.uint8, device="meta")
+    sizes = []
+    with torch.no_grad():
+        features = weightless.normalise(picture)
+        for name, stage in weightless.stages.items():
+            with FlopCounterMode(display=False) as counter:
+                features = stage(features)
+            channels, height, width = features.shape[1:]
+            parameters = sum(parameter.numel() for parameter in stage.parameters())
+            sizes.append(StageSize(name, (channels, height, width), parameters, counter.get_total_flops()))
+    return sizes

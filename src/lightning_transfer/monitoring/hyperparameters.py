@@ -1,0 +1,89 @@
+"""What a run was made with, beside what it reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_transfer.monitoring.drawing import Drawing, is_trial
+from lightning_transfer.utils.present import present
+
+SCORES = ("validation/accuracy", "validation/loss", "validation/auroc", "validation/f1")
+# TensorBoard shows five columns until more are ticked: those that are said to differ, then by the alphabet.
+FIRST = ("base", "epochs", "lr", "regime", "seed")
+
+
+class Hyperparameters(Drawing):
+    """Fills TensorBoard's HPARAMS, where runs are compared: a row a run, with its scores after the last epoch.
+
+    For each score that a ModelCheckpoint monitors, `best/<score>` is the best one. Pass
+    `TensorBoardLogger(default_hp_metric=False)`, or Lightning puts a column of its own there in place of these.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the row; TensorBoard takes the scores from the curves of the same names as they grow."""
+        writer = None if is_trial(trainer) else self.writer_of(trainer)
+        if writer is None:
+            return
+        from torch.utils.tensorboard.summary import hparams
+
+        scores = [*(f"best/{monitor}" for monitor in _best_scores(trainer)), *SCORES]
+        values = _readable(
+            {
+                "regime": type(pl_module).__name__,
+                "epochs": trainer.max_epochs,
+                "precision": trainer.precision,
+                "batch_size": getattr(getattr(trainer, "datamodule", None), "batch_size", None),
+                **pl_module.hparams,
+            }
+        )
+        experiment, start, self._end = hparams(values, dict.fromkeys(scores, 0.0))  # type: ignore[no-untyped-call]
+        _put_first(experiment)
+        for summary in (experiment, start):
+            writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+
+    def draw(self, trainer: Trainer, pl_module: LightningModule, writer: Any) -> None:
+        """Adds the best scores, and that the run has ended."""
+        if writer is None:
+            return
+        for monitor, score in _best_scores(trainer).items():
+            if score is not None:
+                writer.add_scalar(f"best/{monitor}", score, trainer.global_step)
+        writer._get_file_writer().add_summary(self._end)
+
+
+def _best_scores(trainer: Trainer) -> dict[str, float | None]:
+    """By the name of each score that is monitored; None before there is one."""
+    return {
+        callback.monitor: None if callback.best_model_score is None else float(callback.best_model_score)
+        for callback in present(trainer, ModelCheckpoint)
+        if callback.monitor is not None
+    }
+
+
+def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers, flags and words, which TensorBoard can show; without what changes no score.
+
+    What was not given is "none": TensorBoard takes the columns of all runs from one of them.
+    """
+    return {
+        name: "none" if value is None else value if isinstance(value, bool | int | float | str) else str(value)
+        for name, value in values.items()
+        if name != "audit" and not name.startswith("_")
+    }
+
+
+def _put_first(experiment: Any) -> None:
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
+
+    plugin_data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for info in content.experiment.hparam_infos:
+        info.differs = info.name in FIRST
+    plugin_data.content = content.SerializeToString()

@@ -1,0 +1,119 @@
+"""The features of the validation pictures, as points in space.
+
+Shapes: B batch, C channels, D features, H W picture, h w feature map, K classes, N samples.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lightning_transfer.errors import CallbackError
+from lightning_transfer.models.modes import evaluating
+from lightning_transfer.monitoring.images import evenly, validation_pictures
+from lightning_transfer.monitoring.validation import ValidationDrawing, class_names_of, in_order
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class FeatureProjector(ValidationDrawing):
+    """Fills TensorBoard's projector: what the base says of each validation picture, with its label and thumbnail.
+
+    Features are taken where they go into the module's `head`, and feature maps averaged over space; that costs a
+    pass of its own only where a run ends before its last epoch.
+
+    Args:
+        samples: How many pictures at most; taken evenly from all of them.
+        thumbnail: Height and width of a thumbnail, in pixels.
+        every_n_epochs: As for `Drawing`.
+    """
+
+    def __init__(self, samples: int = 500, thumbnail: int = 48, every_n_epochs: int | None = None) -> None:
+        super().__init__(every_n_epochs)
+        self.samples = samples
+        self.thumbnail = thumbnail
+        self._features: list[Tensor] = []
+        self._hook: RemovableHandle | None = None
+
+    def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Asks for pictures, and for a head."""
+        validation_pictures(trainer, type(self).__name__)
+        if not isinstance(getattr(pl_module, "head", None), nn.Module):
+            raise CallbackError(
+                f"{type(self).__name__} shows what goes into the module's head, and {type(pl_module).__name__} "
+                "has no attribute head: name its classifier so, or leave the callback out."
+            )
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins to listen at the head's input, in an epoch that will be drawn."""
+        super().on_validation_epoch_start(trainer, pl_module)
+        self._features.clear()
+        if self.has_turn(trainer):
+            self._hook = self._listen(pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops to listen."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def draw(self, trainer: Trainer, pl_module: LightningModule, writer: SummaryWriter | None) -> None:
+        """Brings the processes' features together before what they drew from them."""
+        if not self._features:
+            self._pass(trainer, pl_module)  # the run has ended before its last epoch
+        if self._features:
+            self._features = [in_order(trainer, torch.cat(self._features))]
+        super().draw(trainer, pl_module, writer)
+
+    def _listen(self, pl_module: LightningModule) -> RemovableHandle:
+        def listen(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            features: Tensor = inputs[0].detach().float()
+            self._features.append(features.mean(dim=(2, 3)) if features.ndim == 4 else features.flatten(1))
+
+        head: nn.Module = pl_module.head  # type: ignore[assignment]  # checked at set-up
+        return head.register_forward_pre_hook(listen)
+
+    def _pass(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        hook = self._listen(pl_module)
+        with evaluating(pl_module), torch.no_grad(), trainer.precision_plugin.forward_context():
+            for inputs, _ in trainer.val_dataloaders or ():
+                pl_module(inputs.to(pl_module.device))
+        hook.remove()
+
+    def draw_validation(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        writer: SummaryWriter,
+        probabilities: Tensor,
+        labels: Tensor,
+    ) -> None:
+        """See `ValidationDrawing`."""
+        pictures = validation_pictures(trainer, type(self).__name__)
+        names = class_names_of(trainer, pl_module, probabilities.shape[1])
+        chosen = evenly(self.samples, len(labels))
+
+        def thumbnail(index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+            return np.asarray(pictures.picture(index).resize((self.thumbnail, self.thumbnail)))
+
+        with ThreadPoolExecutor() as pool:
+            thumbnails = np.stack(list(pool.map(thumbnail, chosen)))
+        predictions = probabilities.argmax(dim=1)
+        rows = [[names[labels[i]], names[predictions[i]], pictures.samples.paths[i]] for i in chosen]
+        # Four decimals make the file a third as long.
+        features = self._features[0][chosen].double().numpy().round(4)
+        writer.add_embedding(
+            features,
+            metadata=rows,
+            metadata_header=["truth", "prediction", "file"],
+            label_img=torch.from_numpy(thumbnails).permute(0, 3, 1, 2) / 255,
+            global_step=trainer.global_step,
+            tag="features",
+        )

@@ -1,0 +1,106 @@
+"""A folder of drawn pictures in the layout of `cats_and_dogs_small`, the same for the same seed."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_transfer.sketches.canvas import Box, Sketcher
+from lightning_transfer.utils.building import build_once, usable_cores
+
+NOTE = "sketches.json"
+VERSION = 1  # of the drawing code: another one makes other pictures of the same seed
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class SketchFolder:
+    """What a folder of sketches holds.
+
+    Attributes:
+        root: Where it is, or shall be.
+        draw: What draws a picture of each class; the classes' names.
+        samples: Pictures a class, by split.
+        image_size: H and W, in pixels.
+        seed: Which pictures.
+    """
+
+    root: Path
+    draw: Mapping[str, Sketcher]
+    samples: Mapping[str, int]
+    image_size: int
+    seed: int
+
+    def build(self) -> None:
+        """Draws the pictures, where they are not there yet; whole, or not at all.
+
+        Raises:
+            DataError: Something else lies at `root`, or it cannot be written.
+        """
+        settings = ", ".join(f"{name} {value}" for name, value in self._settings.items())
+        build_once(self.root, self._is_built, self._draw_all, f"sketches ({settings})")
+
+    def boxes(self) -> dict[str, Box]:
+        """Where the animal or thing is, by the picture's path below `root`."""
+        return {path: (box[0], box[1], box[2], box[3]) for path, box in self._note()["boxes"].items()}
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "seed": self.seed,
+            "image_size": self.image_size,
+            "samples": dict(self.samples),
+            "classes": sorted(self.draw),
+        }
+
+    def _note(self) -> dict[str, Any]:
+        note: dict[str, Any] = json.loads((self.root / NOTE).read_text())
+        return note
+
+    def _is_built(self) -> bool:
+        if not (self.root / NOTE).is_file():
+            return False
+        return {name: value for name, value in self._note().items() if name != "boxes"} == self._settings
+
+    def _draw_all(self, folder: Path) -> None:
+        plan = [
+            (split, name, number)
+            for split, count in self.samples.items()
+            for name in sorted(self.draw)
+            for number in range(count)
+        ]
+        for split, name in {(split, name) for split, name, _ in plan}:
+            (folder / split / name).mkdir(parents=True)
+        # Drawing keeps a core busy, so one worker a core; a DataLoader has them already.
+        loader = DataLoader(_Drawing(self, folder, plan), batch_size=None, num_workers=usable_cores())
+        boxes = dict(track(loader, "Drawing the pictures", total=len(plan)))
+        (folder / NOTE).write_text(json.dumps({**self._settings, "boxes": boxes}))
+
+
+class _Drawing(Dataset[tuple[str, Box]]):
+    """Item i draws and writes picture i of a plan, and says where the animal is."""
+
+    def __init__(self, sketches: SketchFolder, folder: Path, plan: list[tuple[str, str, int]]) -> None:
+        self.sketches = sketches
+        self.folder = folder
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> tuple[str, Box]:
+        split, name, number = self.plan[index]
+        entropy = [self.sketches.seed, zlib.crc32(split.encode()), zlib.crc32(name.encode()), number]
+        picture, box = self.sketches.draw[name](np.random.default_rng(entropy), self.sketches.image_size)
+        path = f"{split}/{name}/{name}.{number}.jpg"
+        picture.save(self.folder / path, quality=JPEG_QUALITY)
+        return path, box

@@ -1,0 +1,152 @@
+"""What one run takes from another's checkpoint, and whether a run can go on from it exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_transfer.errors import ModuleError
+from lightning_transfer.models.weights import UNREADABLE
+from lightning_transfer.training.sidecar import check_sidecar
+
+# Hyperparameters that name files. A checkpoint holds what was in them.
+ORIGINS = ("weights", "head_from", "start_from")
+HEAD = ("num_classes", "pool", "hidden")
+BASE = ("base", "until")
+# Those that say which network it is; the others say how it was trained.
+NETWORK = (*BASE, *HEAD, "image_size", "dropout")
+
+
+def check_file(path: str) -> None:
+    """Looks at a checkpoint's file without reading what is in it.
+
+    Raises:
+        ModuleError: It is none of this machine's, there is none, or it is not as it was saved.
+    """
+    if "://" in path:
+        raise ModuleError(
+            f"{path} is not a file of this machine, and checkpoints are read from nowhere else: download it from "
+            "where you trust, and pass the file."
+        )
+    if not Path(path).is_file():
+        raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
+    check_sidecar(Path(path))
+
+
+def read_checkpoint(path: str, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU, without running code that may be in it.
+
+    Args:
+        path: A file of this machine.
+        map_location: Where to instead; as `torch.load` takes it.
+        weights_only: Said outright, so that no variable of the environment changes it.
+
+    Raises:
+        ModuleError: There is no such file, it is not as it was saved, or it cannot be read.
+    """
+    check_file(path)
+    try:
+        checkpoint: Any = torch.load(path, map_location=map_location, weights_only=weights_only)
+    except (*UNREADABLE, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModuleError(
+            f"{path} cannot be read as a checkpoint ({reason}): wanted a file that fit saved."
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ModuleError(f"{path} is no checkpoint but something else: wanted a file that fit saved.")
+    return checkpoint
+
+
+def recorded_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that are safe to be read as if they had been typed.
+
+    These are numbers, and words where a network is named; what else a file holds might name a class, which the
+    command line would import and call.
+    """
+    return {
+        name: value
+        for name, value in checkpoint["hyper_parameters"].items()
+        if value is None or isinstance(value, int | float) or (isinstance(value, str) and name in NETWORK)
+    }
+
+
+def read_start(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the checkpoint that a run starts from, and compares what base and head were made with.
+
+    Args:
+        path: Of one of this library's modules.
+        arguments: The new run's hyperparameters.
+
+    Raises:
+        ModuleError: Not such a checkpoint, or one of another base or head; names both values.
+    """
+    checkpoint = read_checkpoint(path)
+    if "class_names" not in checkpoint:
+        raise ModuleError(f"{path} was not made by a lightning-transfer module.")
+    recorded = checkpoint["hyper_parameters"]
+    for name in (*BASE, *HEAD):
+        if recorded[name] != arguments[name]:
+            raise ModuleError(
+                f"{path} was trained with {name}={recorded[name]!r}, this run has {name}={arguments[name]!r}: "
+                "pass the same value, or another checkpoint."
+            )
+    return checkpoint
+
+
+def fill(module: nn.Module, checkpoint: Mapping[str, Any], part: str, path: str, assign: bool = False) -> None:
+    """Copies one part of a checkpoint's weights, "base" or "head", into a module; or puts it there, to `assign`.
+
+    Raises:
+        ModuleError: The shapes differ.
+    """
+    try:
+        module.load_state_dict(_part(checkpoint, part), assign=assign)
+    except RuntimeError as error:
+        raise ModuleError(f"The {part} in {path} does not fit: {error}") from error
+
+
+def check_same_base(base: nn.Module, checkpoint: Mapping[str, Any], path: str) -> None:
+    """A head knows the features of the base it was trained on, and no others.
+
+    Raises:
+        ModuleError: The base in the checkpoint has other weights.
+    """
+    ours = base.state_dict()
+    theirs = _part(checkpoint, "base")
+    if ours.keys() != theirs.keys() or any(not torch.equal(ours[key], theirs[key]) for key in ours):
+        raise ModuleError(
+            f"The head in {path} was trained on a base with other weights "
+            f"(weights={checkpoint['pretrained_weights']!r}): pass the same, or start_from={path}, which takes "
+            "base and head."
+        )
+
+
+def _part(checkpoint: Mapping[str, Any], part: str) -> dict[str, Tensor]:
+    prefix = f"{part}."
+    return {key.removeprefix(prefix): v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
+
+
+def between_epochs(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was saved where an epoch and its validation were over, or before any.
+
+    From anywhere else Lightning goes on with the batches of the epoch's beginning, and leaves out hooks and
+    scheduler steps (https://github.com/Lightning-AI/pytorch-lightning/issues/21901).
+    """
+    if "loops" not in checkpoint:
+        return True  # weights alone, which Lightning refuses to go on from
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs = loop["epoch_progress"]["total"]
+    if epochs["started"] == epochs["processed"]:
+        return True
+    batches = loop["epoch_loop.batch_progress"]
+    validation = loop["epoch_loop.val_loop.batch_progress"]
+    return bool(
+        batches["is_last_batch"]
+        and batches["total"]["completed"] == batches["total"]["processed"]
+        and validation["is_last_batch"]
+        and validation["current"]["completed"] == validation["current"]["ready"]
+    )

@@ -1,0 +1,170 @@
+"""The probe's numbers are those of scikit-learn on the same pictures, and its files say what it prints."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from conftest import COLOURS, draw_picture
+from lightning_transfer import ConvBase, ImageFolderDataModule
+from lightning_transfer.cli.commands.probe import probe
+from lightning_transfer.cli.commands.summary import summary
+from lightning_transfer.errors import BackboneError, DataError
+
+STAGES = ["stem", "block1", "block2", "block3", "block4", "block5", "last_conv"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two classes whose colours overlap, so that not all stages have all of them right."""
+    root = tmp_path_factory.mktemp("probed")
+    for split, count in (("train", 30), ("validation", 30)):
+        for number in range(count):
+            shade = int(np.random.default_rng([number, count, split == "train"]).integers(-60, 60))
+            for name in ("cats", "dogs"):
+                colour = tuple(100 + (c - 100) // 4 + shade for c in COLOURS[name])
+                draw_picture(root / split / name / f"{number}.jpg", colour, number)
+    return root
+
+
+@pytest.fixture(scope="module")
+def probed(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("probe") / "out"
+    return out, probe(str(folder), image_size=64, out=str(out))
+
+
+def test_the_accuracies_are_scikit_learns(probed, folder):
+    base = ConvBase("mobilenet_v3_small", "bundled").eval()
+    images = ImageFolderDataModule(str(folder), image_size=64)
+    features, labels = {}, {}
+    for split in ("train", "validation"):
+        pictures = torch.stack([picture for picture, _ in images.dataset(split)])
+        labels[split] = np.array(images.dataset(split).samples.labels)
+        with torch.no_grad():
+            prefixes = [base.split(name)[0] for name in base.stage_names[1:]]
+            features[split] = [prefix(pictures).mean(dim=(2, 3)).numpy() for prefix in (*prefixes, base)]
+    _, stages = probed
+    assert [stage.stage for stage in stages] == STAGES
+    for stage, train, validation in zip(stages, features["train"], features["validation"], strict=True):
+        oracle = make_pipeline(StandardScaler(), LogisticRegression(C=2 / (0.01 * len(train)), max_iter=5000))
+        oracle.fit(train, labels["train"])
+        # In bf16 a picture or two at the border fall on the other side.
+        assert stage.accuracy == pytest.approx(oracle.score(validation, labels["validation"]), abs=0.05), (
+            stage.stage
+        )
+    assert len({stage.accuracy for stage in stages}) > 1, "too easy to tell the stages apart"
+
+
+def test_sizes_are_the_summarys(probed):
+    _, stages = probed
+    lines = summary("mobilenet_v3_small", image_size=64, depth="stage")
+    assert [stage.shape for stage in stages] == [line.shape for line in lines]
+    assert [stage.parameters for stage in stages] == np.cumsum([line.parameters for line in lines]).tolist()
+    assert stages[-1].parameters == sum(p.numel() for p in ConvBase("mobilenet_v3_small", None).parameters())
+
+
+def test_the_files_say_what_was_found(probed, folder):
+    out, stages = probed
+    assert {path.name for path in out.iterdir()} == {"probe.json", "probe.png"}
+    report = json.loads((out / "probe.json").read_text())
+    assert report["arguments"] == {
+        "data": str(folder),
+        "base": "mobilenet_v3_small",
+        "weights": "bundled",
+        "image_size": 64,
+        "seed": 0,
+    }
+    assert [line["validation_accuracy"] for line in report["stages"]] == [stage.accuracy for stage in stages]
+    assert report["until"] in STAGES
+    assert report["until"] in report["advice"] or report["advice"].startswith("Keep all")
+    with Image.open(out / "probe.png") as figure:
+        assert figure.width > 400
+
+
+def test_the_command_line_prints_table_and_advice(command, folder, capsys):
+    flags = ["--data", folder, "--base=squeezenet1_1", "--weights=none", "--image_size=64"]
+    assert command("probe", *flags, "--out=found") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    report = json.loads(Path("found/probe.json").read_text())
+    assert report["advice"] in said
+    for line in report["stages"]:
+        row = [line["stage"], "×".join(map(str, line["shape"])), f"{line['parameters']:,}"]
+        assert " ".join(row) in said
+        assert f"{line['validation_accuracy']:.1%}" in said
+
+
+def test_random_weights_are_those_of_the_seed(folder, tmp_path):
+    flags = {"base": "squeezenet1_1", "weights": "none", "image_size": 64, "overwrite": True, "out": str(tmp_path)}
+    runs = [[stage.right for stage in probe(str(folder), **flags, seed=seed)] for seed in (0, 0, 1)]
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_an_earlier_run_is_not_overwritten_unasked(probed, folder, monkeypatch):
+    out, stages = probed
+    before = (out / "probe.json").read_bytes()
+
+    def refuse(*_, **__):
+        raise AssertionError("something was computed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "predict", refuse)
+        patch.setattr(ConvBase, "__init__", refuse)
+        with pytest.raises(DataError, match=r"holds an earlier probe: pass another out, or --overwrite"):
+            probe(str(folder), out=str(out))
+    assert (out / "probe.json").read_bytes() == before
+    again = probe(str(folder), image_size=64, out=str(out), overwrite=True)
+    assert [stage.accuracy for stage in again] == [stage.accuracy for stage in stages]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(folder, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(DataError, match="out is a file: pass a folder"):
+        probe(str(folder), out=str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"base": "mobilnet_v3_small"}, BackboneError, "no network 'mobilnet_v3_small' .* mobilenet_v3_small"),
+        (
+            {"base": "resnet18", "weights": "bundled"},
+            BackboneError,
+            "No weights of resnet18 come with this library",
+        ),
+        ({"base": "squeezenet1_1", "weights": "none", "image_size": 8}, BackboneError, "8 × 8 are too small for"),
+        ({"data": "nowhere"}, DataError, "nowhere does not exist"),
+    ],
+)
+def test_what_is_wrong_is_told_and_nothing_is_left(arguments, error, message, folder, tmp_path):
+    with pytest.raises(error, match=message):
+        probe(**({"data": str(folder), "out": str(tmp_path / "out")} | arguments))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_on_photographs_accuracy_grows_with_depth(real, tmp_path):
+    weights = real / "weights" / "squeezenet1_1-imagenet-features.pth"
+    stages = probe(
+        str(real / "data" / "cats_and_dogs_small"), "squeezenet1_1", str(weights), out=str(tmp_path / "out")
+    )
+    accuracies = {stage.stage: stage.accuracy for stage in stages}
+    assert list(accuracies) == ["stem", *(f"fire{number}" for number in range(2, 10))]
+    assert accuracies["stem"] < 0.75
+    assert accuracies["fire4"] > accuracies["stem"] + 0.1
+    assert accuracies["fire9"] > accuracies["fire4"] + 0.06
+    assert accuracies["fire9"] > 0.91
+    assert json.loads((tmp_path / "out" / "probe.json").read_text())["until"] in (
+        "fire6",
+        "fire7",
+        "fire8",
+        "fire9",
+    )

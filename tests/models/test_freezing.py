@@ -1,0 +1,120 @@
+"""Frozen means frozen: no gradients, no batch statistics, no graph."""
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_transfer import ConvBase
+from lightning_transfer.models.freezing import freeze, parameter_groups, trains, unfreeze
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), inner)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(8, 3, 10, 10, generator=torch.Generator().manual_seed(1)) * 3 + 5
+
+
+def state(network):
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def changed(network, before):
+    return {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+
+
+def test_a_frozen_network_gives_its_eval_outputs_and_no_pass_changes_a_buffer(network, images):
+    with torch.no_grad():
+        expected = network.eval()(images)
+    network.train()
+    freeze(network)
+    before = state(network)
+    outputs = [network(images) for _ in range(3)]
+    assert changed(network, before) == set()
+    assert all(torch.equal(output, expected) for output in outputs)
+    assert not any(module.training for module in network.modules())
+
+
+def test_no_graph_goes_through_a_frozen_network(network, images):
+    freeze(network)
+    features = network(images)
+    assert not features.requires_grad
+    assert features.grad_fn is None
+    head = nn.Conv2d(4, 2, 1)
+    head(features).sum().backward()
+    assert head.weight.grad is not None
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_unfreezing_reverses_it(network, images):
+    freeze(network)
+    unfreeze(network)
+    assert all(module.training for module in network.modules())
+    before = state(network)
+    # Squared: behind BatchNorm the mean itself has no slope.
+    network(images).square().mean().backward()
+    assert all(p.grad is not None for p in network.parameters())
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert changed(network, before) == {key for key in before if key.endswith(statistics)}
+
+
+def test_freezing_a_part_leaves_the_rest_alone(network, images):
+    freeze(network[3])
+    assert network[1].training
+    assert network[0].weight.requires_grad
+    before = state(network)
+    network(images).square().mean().backward()
+    assert network[0].weight.grad is not None
+    assert changed(network, before) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+
+
+def test_both_can_be_repeated(network):
+    for _ in range(2):
+        freeze(network)
+    assert not any(p.requires_grad for p in network.parameters())
+    for _ in range(2):
+        unfreeze(network)
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_every_parameter_is_in_one_group_of_its_stage(network):
+    stages = {"body": network[:3], "block": network[3], "head": nn.Linear(4, 2)}
+    groups = parameter_groups(stages, lr=1.0, lr_decay=0.1, weight_decay=0.01)
+    assert [group["name"] for group in groups] == [
+        "body",
+        "body.no_decay",
+        "block",
+        "block.no_decay",
+        "head",
+        "head.no_decay",
+    ]
+    for name, module in stages.items():
+        own = [group for group in groups if group["name"].split(".")[0] == name]
+        expected = sorted(id(parameter) for parameter in module.parameters())
+        assert sorted(id(parameter) for group in own for parameter in group["params"]) == expected
+    assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.01, 0.1, 0.1, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("name", ["vgg16_bn", "resnet18", "convnext_tiny", "mobilenet_v3_small"])
+def test_biases_and_norms_are_not_decayed(name):
+    base = ConvBase(name, weights=None)
+    groups = parameter_groups(base.stages, lr=1.0, weight_decay=0.01)
+    decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
+    for module in base.modules():
+        for kind, parameter in module.named_parameters(recurse=False):
+            matrix = isinstance(module, nn.Conv2d | nn.Linear) and kind == "weight"
+            scale = kind == "layer_scale"  # ConvNeXt's own, (C, 1, 1)
+            assert (id(parameter) in decayed) == (matrix or scale), (type(module), kind)
+
+
+def test_whether_a_module_trains(network):
+    assert trains(network)
+    freeze(network[3])
+    assert trains(network)
+    assert not trains(network[3])
+    assert not trains(nn.ReLU())
