@@ -1,4 +1,4 @@
-"""A frozen-base epoch and fine-tuning epochs in a loop by hand: as fast as one writes it who knows how."""
+"""A frozen-backbone epoch and fine-tuning epochs in a loop by hand: as fast as one writes it who knows how."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightning_transfer.utils.precision import default_precision
 def by_hand(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
     """uint8 to the network, channels last, autocast where the processor has bf16 units, AdamW fused."""
     torch.manual_seed(seed)
-    base = squeezenet(weights).to(memory_format=torch.channels_last)
+    backbone = squeezenet(weights).to(memory_format=torch.channels_last)
     head = dense_head(2)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     bf16 = default_precision() == "bf16-mixed"
@@ -26,7 +26,7 @@ def by_hand(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
     def logits_of(images: Tensor) -> Tensor:
         ready = (images.float() / 255 - mean) / std
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits: Tensor = head(base(ready.contiguous(memory_format=torch.channels_last)))
+            logits: Tensor = head(backbone(ready.contiguous(memory_format=torch.channels_last)))
         return logits.float()
 
     def train(groups: list[dict[str, object]], epochs: int, one_cycle: bool) -> float:
@@ -44,15 +44,15 @@ def by_hand(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
                     schedule.step()
         return (time.perf_counter() - start) / epochs
 
-    base.requires_grad_(False).eval()
+    backbone.requires_grad_(False).eval()
     frozen = train([{"params": head.parameters(), "lr": recipe.frozen_lr}], recipe.frozen_epochs, False)
-    base.requires_grad_(True).train()
+    backbone.requires_grad_(True).train()
     groups: list[dict[str, object]] = [
-        {"params": base.parameters(), "lr": recipe.base_lr},
+        {"params": backbone.parameters(), "lr": recipe.base_lr},
         {"params": head.parameters(), "lr": recipe.head_lr},
     ]
     tuned = train(groups, recipe.tuned_epochs, True)
-    nn.ModuleList([base, head]).eval()
+    nn.ModuleList([backbone, head]).eval()
     with torch.inference_mode():
         said = [(logits_of(images), labels) for images, labels in batches(data / "test", 100, TO_UINT8)]
     return Reached(frozen, tuned, share_right([s for s, _ in said], [label for _, label in said]))

@@ -1,4 +1,4 @@
-"""Fine-tuning the last stages on stored outputs of those before them, against fine-tuning from pictures.
+"""Fine-tuning the last stages on stored outputs of those before them, against fine-tuning from images.
 
 Of VGG16 and ResNet18, whose weights are random here, the time of 30 epochs is computed from a few that are
 measured; SqueezeNet's runs are whole, and have an accuracy.
@@ -38,7 +38,7 @@ AUGMENTATION = Recipe().augmentation
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit: its seconds, and the accuracy on the test pictures where somebody asked."""
+    """One fit: its seconds, and the accuracy on the test images where somebody asked."""
 
     seconds: float
     accuracy: float = 0.0
@@ -49,14 +49,14 @@ class Case:
     """A network and what of it trains.
 
     Attributes:
-        base: The network's name in torchvision.
+        backbone: The network's name in torchvision.
         stages: Those that train, from the head on.
         precision: Of extraction and training.
         weights: None for random ones.
         batch_size: Of both.
     """
 
-    base: str
+    backbone: str
     stages: tuple[str, ...]
     precision: Precision
     weights: str | None = None
@@ -66,12 +66,12 @@ class Case:
         """The same for the same seed."""
         torch.manual_seed(seed)
         return FineTuningClassifier(
-            self.base,
+            self.backbone,
             self.weights,
             pool="avg",
             seed=seed,
             lr=5e-4,
-            lr_decay=0.9,
+            layer_decay=0.9,
             scheduler="one_cycle",
             label_smoothing=0.1,
         )
@@ -110,7 +110,7 @@ def computed(case: Case, settings: Settings, measured: int) -> Measurement:
     """30 epochs from extraction in full and a few epochs of each side, in turn."""
     with settings.fewer_if_quick() as data, tempfile.TemporaryDirectory() as root:
         store, extraction = case.extract(data, Path(root), 0, VIEWS)
-        print(f"{case.base}: extraction {extraction:.1f} s", file=sys.stderr, flush=True)
+        print(f"{case.backbone}: extraction {extraction:.1f} s", file=sys.stderr, flush=True)
         stored = FeatureDataModule(store, case.batch_size)
         totals: dict[tuple[str, bool], list[float]] = {}
         epochs: dict[tuple[str, bool], list[float]] = {}
@@ -121,45 +121,45 @@ def computed(case: Case, settings: Settings, measured: int) -> Measurement:
                     epochs.setdefault((side, validate), []).append(seconds)
                     total = EPOCHS * seconds + (extraction if side == "stored" else 0)
                     totals.setdefault((side, validate), []).append(total)
-                    print(f"{case.base} {side}, {validate=}: {seconds:.1f} s", file=sys.stderr, flush=True)
+                    print(f"{case.backbone} {side}, {validate=}: {seconds:.1f} s", file=sys.stderr, flush=True)
         size = sum(path.stat().st_size for path in store.path.iterdir()) / 1e6
     trained = ", ".join(case.stages)
     candidates, rows = [], []
     for validate in (False, True):
         how = "with validation" if validate else "training alone"
-        live = Candidate(f"from pictures, {how}", tuple(totals["live", validate]))
+        live = Candidate(f"from images, {how}", tuple(totals["live", validate]))
         cut = Candidate(f"cached cut, {VIEWS} views, {how}, with extraction", tuple(totals["stored", validate]))
         candidates += [live, cut]
         # Held to where it is hardest; validation makes the difference larger.
-        rows.append(times_as_fast(cut, live, "s", 2.5 if case.base == "vgg16" and not validate else None))
+        rows.append(times_as_fast(cut, live, "s", 2.5 if case.backbone == "vgg16" and not validate else None))
     alone = {key: median(seconds) for key, seconds in epochs.items()}
     return Measurement(
-        f"cached_cut/{case.base}",
-        f"{case.base}, {EPOCHS} epochs of {trained} and the head",
+        f"cached_cut/{case.backbone}",
+        f"{case.backbone}, {EPOCHS} epochs of {trained} and the head",
         "s",
         tuple(candidates),
         tuple(rows),
-        settings.command(f"cached_cut/{case.base}"),
+        settings.command(f"cached_cut/{case.backbone}"),
         (
             f"{case.precision}, batches of {case.batch_size}; random weights: time alone.",
             f"Totals are computed: extraction in full ({extraction:.1f} s, "
             f"{size:,.0f} MB) once, and {EPOCHS} times the epoch, from {measured} measured a round. An epoch "
-            f"takes {alone['live', False]:.1f} s from pictures and {alone['stored', False]:.1f} s from the store, "
+            f"takes {alone['live', False]:.1f} s from images and {alone['stored', False]:.1f} s from the store, "
             f"with validation {alone['live', True]:.1f} s and {alone['stored', True]:.1f} s.",
         ),
     )
 
 
 def whole(case: Case, settings: Settings, epochs: int, later: int) -> Measurement:
-    """Runs from beginning to end, a seed each round: from pictures, and on one and on five stored views."""
-    kinds = {f"cached cut, {VIEWS} views": VIEWS, "from pictures": 0, "cached cut, 1 view": 1}
+    """Runs from beginning to end, a seed each round: from images, and on one and on five stored views."""
+    kinds = {f"cached cut, {VIEWS} views": VIEWS, "from images": 0, "cached cut, 1 view": 1}
     fits: dict[str, list[Fit]] = {kind: [] for kind in kinds}
     with settings.fewer_if_quick() as data:
         for seed in range(settings.rounds):
             for kind, views in kinds.items():
                 with tempfile.TemporaryDirectory() as root:
                     fits[kind].append(_whole_fit(case, data, Path(root), seed, views, epochs, later))
-                print(f"{case.base} {kind}, seed {seed}: {fits[kind][-1]}", file=sys.stderr, flush=True)
+                print(f"{case.backbone} {kind}, seed {seed}: {fits[kind][-1]}", file=sys.stderr, flush=True)
     five, live, one = (
         Candidate(kind, tuple(fit.seconds for fit in of), tuple(fit.accuracy for fit in of))
         for kind, of in fits.items()
@@ -172,12 +172,12 @@ def whole(case: Case, settings: Settings, epochs: int, later: int) -> Measuremen
     )
     trained = ", ".join(case.stages)
     return Measurement(
-        f"cached_cut/{case.base}",
-        f"{case.base}, {epochs} epochs of {trained} and the head",
+        f"cached_cut/{case.backbone}",
+        f"{case.backbone}, {epochs} epochs of {trained} and the head",
         "s",
         (five, live, one),
         rows,
-        settings.command(f"cached_cut/{case.base}"),
+        settings.command(f"cached_cut/{case.backbone}"),
         (
             f"{case.precision}, batches of {case.batch_size}.",
             "Whole runs, the store's extraction and the validations included; the head alone before epoch "

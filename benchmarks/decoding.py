@@ -1,4 +1,4 @@
-"""Whether photographs of their original sizes are decoded as fast as a base as light as ResNet18 takes them."""
+"""Whether photographs of their original sizes are decoded as fast as a backbone as light as ResNet18 takes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.extraction import bare
 from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import quiet_trainer, side_by_side
-from lightning_transfer import ConvBase, ImageFolderDataModule, extract_features
+from lightning_transfer import Backbone, ImageFolderDataModule, extract_features
 from lightning_transfer.utils.precision import default_precision
 
 
@@ -25,12 +25,12 @@ def measure(settings: Settings) -> list[Measurement]:
     folder = ImageFolderDataModule(
         str(data), split=(0.5, 0.25, 0.25), batch_size=batch_size, max_samples=max(4, images // 2)
     )
-    base = ConvBase("resnet18", weights=None).eval()
+    backbone = Backbone("resnet18", weights=None).eval()
     count = sum(len(samples) for samples in folder.scan.splits.values())
     features = Path(tempfile.mkdtemp())
 
     def ours() -> float:
-        store = extract_features(quiet_trainer(precision), base, folder, features)
+        store = extract_features(quiet_trainer(precision), backbone, folder, features)
         shutil.rmtree(store.path)
         return count
 
@@ -47,7 +47,7 @@ def measure(settings: Settings) -> list[Measurement]:
     alone, store, decoding = side_by_side(
         title,
         {
-            f"bare base, {precision}": bare(network, ready, batch_size, precision == "bf16-mixed"),
+            f"bare backbone, {precision}": bare(network, ready, batch_size, precision == "bf16-mixed"),
             f"files to a store, {precision}": ours,
             "decoding alone, one process": decoded,
         },

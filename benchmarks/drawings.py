@@ -52,7 +52,7 @@ def main(rounds: int = 3, regimes: list[Regime] = list(REGIMES)) -> None:  # noq
 
     Args:
         rounds: How often each runs.
-        regimes: Which; fine-tuning begins with the frozen base's run.
+        regimes: Which; fine-tuning begins with the frozen backbone's run.
     """
     torch.set_num_threads(1)
     quiet_trainer("32-true")  # for the quiet it leaves

@@ -1,4 +1,4 @@
-"""A frozen-base epoch and a fine-tuning epoch, against a loop by hand, Lightning's own recipe and fastai.
+"""A frozen-backbone epoch and a fine-tuning epoch, against a loop by hand, Lightning's own recipe and fastai.
 
 Each candidate trains the head on a frozen SqueezeNet 1.1 first and then everything, from the same photographs.
 """
@@ -24,7 +24,12 @@ from benchmarks.recipe import Reached, Recipe
 from benchmarks.results import Candidate, Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import quiet_trainer
-from lightning_transfer import FineTuningClassifier, FrozenBaseClassifier, ImageFolderDataModule, StagedUnfreeze
+from lightning_transfer import (
+    FineTuningClassifier,
+    FrozenBackboneClassifier,
+    ImageFolderDataModule,
+    StagedUnfreeze,
+)
 from lightning_transfer.utils.precision import default_precision
 
 
@@ -34,7 +39,7 @@ def ours(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
     images = ImageFolderDataModule(
         str(data), batch_size=recipe.batch_size, seed=seed, augmentation=recipe.augmentation
     )
-    arguments: dict[str, Any] = {"base": "squeezenet1_1", "pool": "avg", "seed": seed}
+    arguments: dict[str, Any] = {"backbone": "squeezenet1_1", "pool": "avg", "seed": seed}
 
     def fit(model: LightningModule, epochs: int, schedule: list[StagedUnfreeze]) -> float:
         trainer = quiet_trainer(default_precision(), epochs)
@@ -49,12 +54,12 @@ def ours(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
 
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "last.ckpt"
-        frozen = FrozenBaseClassifier(weights=str(weights), lr=recipe.frozen_lr, **arguments)
+        frozen = FrozenBackboneClassifier(weights=str(weights), lr=recipe.frozen_lr, **arguments)
         frozen_seconds = fit(frozen, recipe.frozen_epochs, [])
         tuned = FineTuningClassifier(
-            start_from=str(checkpoint), lr=recipe.head_lr, lr_decay=0.9, scheduler="one_cycle", **arguments
+            init_from=str(checkpoint), lr=recipe.head_lr, layer_decay=0.9, scheduler="one_cycle", **arguments
         )
-        everything = StagedUnfreeze({0: ["head", *tuned.base.stage_names]})
+        everything = StagedUnfreeze({0: ["head", *tuned.backbone.stage_names]})
         tuned_seconds = fit(tuned, recipe.tuned_epochs, [everything])
         (scores,) = quiet_trainer(default_precision()).test(tuned, images, verbose=False)
     return Reached(frozen_seconds, tuned_seconds, scores["test/accuracy"])
@@ -108,10 +113,10 @@ def measure(settings: Settings) -> list[Measurement]:
             times_as_fast(mine, recipe_of_lightning, "s"),
             times_as_fast(mine, other, "s", target=1.2),
         )
-        what = "frozen-base epoch" if kind == "frozen" else "fine-tuning epoch, all stages"
+        what = "frozen-backbone epoch" if kind == "frozen" else "fine-tuning epoch, all stages"
         remarks = (
             f"The training photographs at 150 × 150, in batches of {recipe.batch_size}.",
-            f"Accuracy is that of the whole run: {recipe.frozen_epochs} frozen-base epoch and "
+            f"Accuracy is that of the whole run: {recipe.frozen_epochs} frozen-backbone epoch and "
             f"{recipe.tuned_epochs} fine-tuning epochs. Seconds are those of a phase, without validation, divided "
             "by its epochs; round r has seed r.",
             "The loop by hand has this library's augmentation; fastai has its own of the nearest kind, and its "
@@ -119,6 +124,6 @@ def measure(settings: Settings) -> list[Measurement]:
             f"{reached['fastai, float32'][0].versions}.",
         )
         title = f"SqueezeNet 1.1, {what}"
-        name = f"epochs/{'frozen-base' if kind == 'frozen' else 'fine-tuning'}"
+        name = f"epochs/{'frozen-backbone' if kind == 'frozen' else 'fine-tuning'}"
         found.append(Measurement(name, title, "s", tuple(ran), rows, settings.command("epochs"), remarks))
     return found

@@ -1,4 +1,4 @@
-"""From JPEG files to a finished store, against the bare base, a plain loop, and Keras.
+"""From JPEG files to a finished store, against the bare backbone, a plain loop, and Keras.
 
     python -m benchmarks.extraction --data data/cats_and_dogs_small
 
@@ -26,7 +26,7 @@ from benchmarks.plain_torch import RESIZE, TO_FLOAT
 from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import print_rows, quiet_trainer, side_by_side, timed
-from lightning_transfer import ConvBase, ImageFolderDataModule, extract_features
+from lightning_transfer import Backbone, ImageFolderDataModule, extract_features
 from lightning_transfer.utils.precision import default_precision
 
 # Name, precision, and whether `predict` is called for each batch, as in the book, or once for all.
@@ -38,7 +38,7 @@ KERAS = (
 
 
 def bare(network: nn.Module, images: torch.Tensor, batch_size: int, bf16: bool) -> Callable[[], float]:
-    """The network alone, on pictures that are ready: floating, normalised, channels last."""
+    """The network alone, on images that are ready: floating, normalised, channels last."""
 
     def work() -> float:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -91,11 +91,11 @@ def compared(
     """All of them in turn; Keras where there is a folder for its environment."""
     precision = default_precision()
     folder = ImageFolderDataModule(str(data), batch_size=batch_size, max_samples=max(1, images // 3))
-    base = ConvBase("vgg16", weights=None).eval()
+    backbone = Backbone("vgg16", weights=None).eval()
     features = Path(tempfile.mkdtemp())
 
     def ours() -> float:
-        store = extract_features(quiet_trainer(precision), base, folder, features)
+        store = extract_features(quiet_trainer(precision), backbone, folder, features)
         count = sum(len(store.labels(split)) for split in store.splits)
         shutil.rmtree(store.path)
         return count
@@ -103,7 +103,7 @@ def compared(
     network = models.vgg16(weights=None).features.eval().to(memory_format=torch.channels_last)
     ready = torch.randn(images, 3, 150, 150).contiguous(memory_format=torch.channels_last)
     candidates = {
-        f"bare base, {precision}": timed(bare(network, ready, batch_size, precision == "bf16-mixed")),
+        f"bare backbone, {precision}": timed(bare(network, ready, batch_size, precision == "bf16-mixed")),
         f"files to a store, {precision}": timed(ours),
         "plain loop, float32": timed(plain_loop(data, batch_size, folder.num_workers, plain)),
     }
@@ -121,7 +121,7 @@ def compared(
         times_as_fast(store, loop, "images/s"),
         *(times_as_fast(store, other, "images/s", target=1.0) for other in others),
     ]
-    remarks = [f"Random weights: time alone. {images} pictures a round, {plain} for what runs in float32."]
+    remarks = [f"Random weights: time alone. {images} images a round, {plain} for what runs in float32."]
     if versions:
         remarks.append(f"Keras is timed without its start and its first batch: {', '.join(versions)}.")
     shutil.rmtree(features)
@@ -140,7 +140,7 @@ def measure(settings: Settings) -> list[Measurement]:
     """For `python -m benchmarks`."""
     images, plain = settings.some(600), settings.some(200)
     command = settings.command("extraction")
-    return [compared(settings.pictures, settings.environments, images, plain, settings.rounds, 32, command)]
+    return [compared(settings.images, settings.environments, images, plain, settings.rounds, 32, command)]
 
 
 def main(data: str, images: int = 600, plain: int = 200, rounds: int = 3, batch_size: int = 20) -> None:
@@ -148,8 +148,8 @@ def main(data: str, images: int = 600, plain: int = 200, rounds: int = 3, batch_
 
     Args:
         data: A folder with train, validation and test.
-        images: Pictures for the store and for the bare base, a round; a third from each split.
-        plain: Pictures for the plain loop, a round.
+        images: Images for the store and for the bare backbone, a round; a third from each split.
+        plain: Images for the plain loop, a round.
         rounds: How often each runs.
         batch_size: For all.
     """

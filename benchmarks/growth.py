@@ -1,7 +1,7 @@
-"""Time and memory with 1, 2, 4 and 8 times the pictures; each size in a process of its own.
+"""Time and memory with 1, 2, 4 and 8 times the images; each size in a process of its own.
 
-A process takes its pictures from the same photographs, makes a store of them, trains a head on it, and trains a
-head on the frozen base. Its memory is what it holds beside mapped files, its workers' included.
+A process takes its images from the same photographs, makes a store of them, trains a head on it, and trains a
+head on the frozen backbone. Its memory is what it holds beside mapped files, its workers' included.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.results import Candidate, Measurement, Row, growth
 from benchmarks.settings import Settings
 
 SIZES = (1, 2, 4, 8)
-SMALLEST = 240  # pictures, a third from each split
+SMALLEST = 240  # images, a third from each split
 
 
 class PeakMemory:
@@ -63,7 +63,7 @@ def run(data: str, weights: str, images: int) -> dict[str, float]:
     from lightning_transfer import (
         FeatureClassifier,
         FeatureDataModule,
-        FrozenBaseClassifier,
+        FrozenBackboneClassifier,
         ImageFolderDataModule,
         extract_features,
     )
@@ -74,12 +74,12 @@ def run(data: str, weights: str, images: int) -> dict[str, float]:
     with PeakMemory() as memory, tempfile.TemporaryDirectory() as root:
         model = FeatureClassifier("squeezenet1_1", weights, pool="avg")
         start = time.perf_counter()
-        store = extract_features(quiet_trainer(default_precision()), model.base, folder, root)
+        store = extract_features(quiet_trainer(default_precision()), model.backbone, folder, root)
         seconds["extraction"] = time.perf_counter() - start
         start = time.perf_counter()
         quiet_trainer(default_precision(), 5).fit(model, FeatureDataModule(store, 32))
         seconds["head"] = time.perf_counter() - start
-        frozen = FrozenBaseClassifier("squeezenet1_1", weights, pool="avg")
+        frozen = FrozenBackboneClassifier("squeezenet1_1", weights, pool="avg")
         start = time.perf_counter()
         quiet_trainer(default_precision(), 1).fit(frozen, folder)
         seconds["frozen"] = time.perf_counter() - start
@@ -87,28 +87,28 @@ def run(data: str, weights: str, images: int) -> dict[str, float]:
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    """For `python -m benchmarks`: a row each, 8 times the pictures over as many."""
+    """For `python -m benchmarks`: a row each, 8 times the images over as many."""
     sizes = {size: size * max(30, settings.some(SMALLEST)) for size in SIZES}
     found: dict[int, list[dict[str, Any]]] = {size: [] for size in SIZES}
     for _ in range(settings.rounds):
         for size, images in sizes.items():
-            asked = {"data": str(settings.pictures), "weights": str(settings.weights), "images": images}
+            asked = {"data": str(settings.images), "weights": str(settings.weights), "images": images}
             found[size].append(run_here("benchmarks.growth", asked))
             print(f"{size} ×: {found[size][-1]}", file=sys.stderr, flush=True)
     names = {
         "extraction": "extraction",
         "head": "five epochs of a head on the store",
-        "frozen": "a frozen-base epoch",
+        "frozen": "a frozen-backbone epoch",
     }
     measurements = []
     for key, what in names.items():
         values = {size: tuple(1000 * said[key] / sizes[size] for said in found[size]) for size in SIZES}
-        row = growth("time a picture at 8 × the pictures over that at 1 ×", values[1], values[8], target=1.1)
-        measurements.append(_measurement(settings, sizes, key, what, "ms a picture", values, row))
+        row = growth("time an image at 8 × the images over that at 1 ×", values[1], values[8], target=1.1)
+        measurements.append(_measurement(settings, sizes, key, what, "ms an image", values, row))
     memory = {size: tuple(said["bytes"] / 1e6 for said in found[size]) for size in SIZES}
-    row = growth("peak memory at 8 × the pictures over that at 1 ×", memory[1], memory[8], target=1.1)
+    row = growth("peak memory at 8 × the images over that at 1 ×", memory[1], memory[8], target=1.1)
     measurements.append(
-        _measurement(settings, sizes, "memory", "extraction, head and frozen base in a row", "MB", memory, row)
+        _measurement(settings, sizes, "memory", "extraction, head and frozen backbone in a row", "MB", memory, row)
     )
     return measurements
 
@@ -122,9 +122,9 @@ def _measurement(
     values: dict[int, tuple[float, ...]],
     row: Row,
 ) -> Measurement:
-    candidates = tuple(Candidate(f"{images:,} pictures", values[size]) for size, images in sizes.items())
+    candidates = tuple(Candidate(f"{images:,} images", values[size]) for size, images in sizes.items())
     remark = (
-        "The ratio is of what 8 × the pictures take over what 1 × takes, so that less is better. A fit's and an "
+        "The ratio is of what 8 × the images take over what 1 × takes, so that less is better. A fit's and an "
         "extraction's start is in it. Memory is what the processes hold beside mapped files."
     )
     title = f"SqueezeNet 1.1, {what}"

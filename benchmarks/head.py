@@ -21,7 +21,7 @@ from jsonargparse import auto_cli
 from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import Precision, print_rows, quiet_trainer, side_by_side
-from lightning_transfer import ConvBase, FeatureClassifier, FeatureDataModule, FeatureStore, Head
+from lightning_transfer import Backbone, FeatureClassifier, FeatureDataModule, FeatureStore, Head
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.manifest import Manifest, SplitManifest
 from lightning_transfer.models.head import Pool
@@ -30,9 +30,13 @@ SHAPE = (512, 4, 4)
 COUNTS = {"train": 2000, "validation": 1000}
 
 
-def make_store(root: Path, base: ConvBase) -> FeatureStore:
-    """A store of random features that says it is of this base."""
-    recipe = {"last_stage": base.stage_names[-1], "base_fingerprint": base.fingerprint(), "resize": "squash"}
+def make_store(root: Path, backbone: Backbone) -> FeatureStore:
+    """A store of random features that says it is of this backbone."""
+    recipe = {
+        "last_stage": backbone.stage_names[-1],
+        "backbone_fingerprint": backbone.fingerprint(),
+        "resize": "squash",
+    }
     splits = {
         name: SplitManifest(tuple(map(str, range(n))), tuple(i % 2 for i in range(n)))
         for name, n in COUNTS.items()
@@ -86,7 +90,7 @@ def compared(
     found = []
     for pool in ("flatten", "avg"):
         model = FeatureClassifier("vgg16", weights=None, pool=pool)
-        store = make_store(Path(tempfile.mkdtemp()), model.base)
+        store = make_store(Path(tempfile.mkdtemp()), model.backbone)
 
         def ours(model: FeatureClassifier = model, store: FeatureStore = store) -> float:
             quiet_trainer(precision, epochs).fit(model, FeatureDataModule(store, batch_size))

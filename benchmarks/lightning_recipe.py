@@ -1,7 +1,7 @@
 """Fine-tuning as Lightning's own example on cats and dogs does it, with Lightning's parts alone.
 
-A subclass of `BaseFinetuning` thaws the base at a milestone and adds its parameters to Adam, which has the head's
-alone until then; one logit and binary cross-entropy; pictures are mirrored and normalised in the loader; float32.
+A subclass of `BaseFinetuning` unfreezes the backbone at a milestone and adds its parameters to Adam, which has the head's
+alone until then; one logit and binary cross-entropy; images are mirrored and normalised in the loader; float32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.timing import quiet_trainer
 
 
 class Milestone(BaseFinetuning):
-    """Thaws the base once."""
+    """Unfreezes the backbone once."""
 
     def __init__(self, epoch: int, lr: float) -> None:
         super().__init__()
@@ -32,8 +32,8 @@ class Milestone(BaseFinetuning):
         self.seconds = 0.0
 
     def freeze_before_training(self, pl_module: LightningModule) -> None:
-        """All of the base."""
-        self.freeze(pl_module.base, train_bn=False)
+        """All of the backbone."""
+        self.freeze(pl_module.backbone, train_bn=False)
 
     def finetune_function(
         self, pl_module: LightningModule, current_epoch: int, optimizer: torch.optim.Optimizer
@@ -41,21 +41,21 @@ class Milestone(BaseFinetuning):
         """At the epoch's start."""
         if current_epoch == self.epoch:
             self.seconds = time.perf_counter()
-            self.unfreeze_and_add_param_group(pl_module.base, optimizer, self.lr)
+            self.unfreeze_and_add_param_group(pl_module.backbone, optimizer, self.lr)
 
 
 class TwoParts(LightningModule):
-    """A base and a head with one logit."""
+    """A backbone and a head with one logit."""
 
     def __init__(self, weights: Path, lr: float) -> None:
         super().__init__()
-        self.base = squeezenet(weights)
+        self.backbone = squeezenet(weights)
         self.head = dense_head(1)
         self.lr = lr
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, 1)."""
-        logits: Tensor = self.head(self.base(images))
+        logits: Tensor = self.head(self.backbone(images))
         return logits
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:

@@ -1,6 +1,6 @@
 """What candidates without this library are made of: torchvision's network, folders and transforms.
 
-Shapes: B batch, H W picture, K classes.
+Shapes: B batch, H W image, K classes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def augmented(augmentation: Augmentation) -> v2.Transform:
 
 
 def batches(folder: Path, batch_size: int, *steps: Any, shuffle: bool = False) -> DataLoader[Any]:
-    """Batches of a folder's pictures, with as many workers as this library takes."""
+    """Batches of a folder's images, with as many workers as this library takes."""
     dataset = ImageFolder(str(folder), v2.Compose([RESIZE, *steps]))
     workers = default_workers()
     return DataLoader(dataset, batch_size, shuffle=shuffle, num_workers=workers, persistent_workers=True)

@@ -1,4 +1,4 @@
-"""What all candidates of the epochs train: the same network, weights, pictures and batches, by the same plan."""
+"""What all candidates of the epochs train: the same network, weights, images and batches, by the same plan."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from lightning_transfer.data.augmentation import Augmentation
 
 @dataclass(frozen=True)
 class Recipe:
-    """First the head on a frozen base, then everything.
+    """First the head on a frozen backbone, then everything.
 
     Attributes:
-        batch_size: Pictures a step.
-        frozen_epochs: With a frozen base.
-        tuned_epochs: With all stages thawed.
-        frozen_lr: The head's rate on the frozen base.
+        batch_size: Images a step.
+        frozen_epochs: With a frozen backbone.
+        tuned_epochs: With all stages unfrozen.
+        frozen_lr: The head's rate on the frozen backbone.
         head_lr: The head's in fine-tuning, the peak of a one-cycle schedule.
-        base_lr: The base's, of the same kind.
-        augmentation: Of the training pictures.
+        base_lr: The backbone's, of the same kind.
+        augmentation: Of the training images.
     """
 
     batch_size: int = 32
@@ -35,9 +35,9 @@ class Reached:
     """What one run took, and what it reached.
 
     Attributes:
-        frozen: Seconds of a frozen-base epoch: all of that phase, without validation, divided by its epochs.
+        frozen: Seconds of a frozen-backbone epoch: all of that phase, without validation, divided by its epochs.
         tuned: The same of a fine-tuning epoch.
-        accuracy: On the test pictures.
+        accuracy: On the test images.
         versions: Of other libraries.
     """
 

@@ -25,15 +25,15 @@ def render(measurements: Sequence[Measurement], groups: Sequence[str]) -> str:
         measurements: What there is.
         groups: The names of all groups, in order; those without a measurement are listed as not run.
     """
-    present = {group: [m for m in measurements if belongs(m.name, group)] for group in groups}
-    ordered = [measurement for group in groups for measurement in present[group]]
+    find_callbacks = {group: [m for m in measurements if belongs(m.name, group)] for group in groups}
+    ordered = [measurement for group in groups for measurement in find_callbacks[group]]
     parts = [HEAD]
     if any(m.conditions is not None and m.conditions.quick for m in ordered):
         parts.append(
             "**Some were made with `--quick true`, a tenth of the work: they say that it runs, not how fast.**\n"
         )
     parts.append(table(("row", "ratio", "rounds", "target", "met", "accuracy"), _summary(ordered)))
-    if absent := [group for group in groups if not present[group]]:
+    if absent := [group for group in groups if not find_callbacks[group]]:
         parts.append(f"Not run: {', '.join(absent)}.\n")
     parts += [_section(measurement) for measurement in ordered]
     machines = dict.fromkeys(m.conditions.machine for m in ordered if m.conditions is not None)

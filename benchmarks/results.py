@@ -18,7 +18,7 @@ class Candidate:
     Attributes:
         name: Whose, and in which precision.
         values: Speeds, or seconds, a round each.
-        accuracies: Shares of the test pictures that it has right, a run each; none where weights are random.
+        accuracies: Shares of the test images that it has right, a run each; none where weights are random.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Row:
     def is_met(self) -> bool | None:
         """Whether it reaches its target; None where it has none.
 
-        >>> Row("store / bare base", 0.95, 0.9, 1.0, target=0.9).is_met
+        >>> Row("store / bare backbone", 0.95, 0.9, 1.0, target=0.9).is_met
         True
         """
         if self.target is None:

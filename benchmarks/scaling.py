@@ -1,4 +1,4 @@
-"""One and two processes on the cores of one machine, a thread each: frozen base and fine-tuning under DDP.
+"""One and two processes on the cores of one machine, a thread each: frozen backbone and fine-tuning under DDP.
 
 Lightning starts the second process by running this module again; the first one answers.
 """
@@ -19,7 +19,7 @@ from benchmarks.settings import Settings
 def run(
     data: str, weights: str, processes: int, regime: str, images: int, batch_size: int
 ) -> dict[str, Any] | None:
-    """Pictures a second in training; None in every process but the first."""
+    """Images a second in training; None in every process but the first."""
     import torch
     from lightning.pytorch import Trainer
 
@@ -27,7 +27,7 @@ def run(
     from benchmarks.timing import quiet_trainer
     from lightning_transfer import (
         FineTuningClassifier,
-        FrozenBaseClassifier,
+        FrozenBackboneClassifier,
         ImageFolderDataModule,
         StagedUnfreeze,
     )
@@ -36,10 +36,10 @@ def run(
     quiet_trainer("32-true")  # for the quiet it leaves
     torch.manual_seed(0)
     folder = ImageFolderDataModule(data, batch_size=batch_size // processes, max_samples=images, num_workers=0)
-    kind = FineTuningClassifier if regime == "fine-tuning" else FrozenBaseClassifier
+    kind = FineTuningClassifier if regime == "fine-tuning" else FrozenBackboneClassifier
     model = kind("squeezenet1_1", weights, pool="avg")
     timer = StepTimer()
-    thaw = [StagedUnfreeze({0: ["head", *model.base.stage_names]})] if regime == "fine-tuning" else []
+    unfreeze = [StagedUnfreeze({0: ["head", *model.backbone.stage_names]})] if regime == "fine-tuning" else []
     trainer = Trainer(
         accelerator="cpu",
         devices=processes,
@@ -47,7 +47,7 @@ def run(
         precision=default_precision(),
         max_epochs=1,
         limit_val_batches=0,
-        callbacks=[timer, *thaw],
+        callbacks=[timer, *unfreeze],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -63,12 +63,12 @@ def measure(settings: Settings) -> list[Measurement]:
     """For `python -m benchmarks`."""
     found = []
     kinds = {"1 process, 1 thread": (1, 1), "2 processes, 1 thread each": (2, 1), "1 process, 2 threads": (1, 2)}
-    for regime in ("frozen base", "fine-tuning"):
+    for regime in ("frozen backbone", "fine-tuning"):
         speeds: dict[str, list[float]] = {name: [] for name in kinds}
         for _ in range(settings.rounds):
             for name, (processes, threads) in kinds.items():
                 asked = {
-                    "data": str(settings.pictures),
+                    "data": str(settings.images),
                     "weights": str(settings.weights),
                     "processes": processes,
                     "regime": regime,
@@ -82,7 +82,7 @@ def measure(settings: Settings) -> list[Measurement]:
         rows = (times_as_fast(two, one, "images/s"), times_as_fast(two, threaded, "images/s"))
         title = f"SqueezeNet 1.1, {regime} in several processes"
         remark = (
-            "Batches of 32 in all. Each process decodes its own pictures, without workers. Lightning does not "
+            "Batches of 32 in all. Each process decodes its own images, without workers. Lightning does not "
             "wait for the second process that it starts, whose work may so be counted as that of others."
         )
         name = f"scaling/{regime.replace(' ', '-')}"

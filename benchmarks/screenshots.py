@@ -1,4 +1,4 @@
-"""The pictures of docs/monitoring.md: TensorBoard on the runs of a comparison, in Debian's chromium.
+"""The images of docs/monitoring.md: TensorBoard on the runs of a comparison, in Debian's chromium.
 
     lightning-transfer compare --out comparison
     python -m benchmarks.screenshots --logdir comparison/logs
@@ -53,7 +53,7 @@ def tensorboard(logdir: str) -> Iterator[str]:
 
 
 def settle(page: Page) -> None:
-    """Lets pictures load and movements end."""
+    """Lets images load and movements end."""
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(3000)
 
@@ -107,7 +107,7 @@ def precision_recall(page: Page) -> Locator:
 
 def graph(page: Page) -> Locator:
     """Opened down to the stages."""
-    for name in ("BaseAndHead", "BaseAndHead/ConvBase[base]"):
+    for name in ("BaseAndHead", "BaseAndHead/Backbone[backbone]"):
         box = page.locator(f"tf-graph-scene g.node[data-name='{name}']")
         expect(box).to_be_visible()
         box.locator("rect").first.dispatch_event("dblclick")
@@ -146,7 +146,7 @@ SHOTS = {
     "scalars": Shot("timeseries", "^validation/(accuracy|loss)$", scalars, 1200, 600),
     "hparams": Shot("hparams", "", hparams, 1900, 335),
     "confusion_matrix": Shot("images", "^confusion_matrix$", images),
-    "wrong_pictures": Shot("images", "^wrong_pictures$", in_full, 1300, 1200),
+    "wrong_images": Shot("images", "^wrong_images$", in_full, 1300, 1200),
     "feature_maps": Shot("images", "^feature_maps/(block1|block3|last_conv)$", of_fine_tuning),
     "pr_curves": Shot("pr_curves", "^precision_recall", precision_recall, 900, 1130),
     "graph": Shot("graphs", "", graph, 1200, 1000),
@@ -156,14 +156,14 @@ SHOTS = {
 
 def save(png: bytes, path: Path) -> None:
     """As wide as a page, in as many colours as fit into 200 kB."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    if picture.width > WIDTH:
-        picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    if image.width > WIDTH:
+        image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
     for colours in (256, 128, 64):
-        picture.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.quantize(colours, dither=Image.Dither.NONE).save(path, optimize=True)
         if path.stat().st_size < 200_000:
             break
-    print(f"{path}: {picture.width} × {picture.height}, {path.stat().st_size / 1000:.0f} kB")
+    print(f"{path}: {image.width} × {image.height}, {path.stat().st_size / 1000:.0f} kB")
 
 
 def main(logdir: str, out: str = "docs", only: tuple[str, ...] = ()) -> None:

@@ -27,7 +27,7 @@ class Settings:
     quick: bool = False
 
     @property
-    def pictures(self) -> Path:
+    def images(self) -> Path:
         """2,000 photographs to train on, 1,000 to validate on, 1,000 to test on."""
         return self.real / "data" / "cats_and_dogs_small"
 
@@ -35,11 +35,11 @@ class Settings:
     def fewer_if_quick(self) -> Iterator[Path]:
         """The photographs; or a copy of every tenth, for a while."""
         if not self.quick:
-            yield self.pictures
+            yield self.images
             return
         with tempfile.TemporaryDirectory() as folder:
-            for place in self.pictures.glob("*/*"):
-                few = Path(folder) / place.relative_to(self.pictures)
+            for place in self.images.glob("*/*"):
+                few = Path(folder) / place.relative_to(self.images)
                 few.mkdir(parents=True)
                 for path in sorted(place.iterdir())[::10]:
                     shutil.copy(path, few)

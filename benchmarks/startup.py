@@ -17,7 +17,7 @@ import lightning.pytorch.cli  # noqa: E402, F401  # its cost is the yardstick
 
 imported = time.perf_counter()
 
-from lightning_transfer import ConvBase, cli  # noqa: E402
+from lightning_transfer import Backbone, cli  # noqa: E402
 from lightning_transfer.training.classifier import Classifier  # noqa: E402
 
 
@@ -25,21 +25,21 @@ def report(self: Classifier, batch: object, batch_idx: int) -> None:
     """Prints and ends the process, in place of the first training step."""
     beyond = time.perf_counter() - imported
     print(f"importing Lightning's command line: {imported - start:.2f} s")
-    print(f"from there to the first training step: {beyond:.2f} s; pictures through the base: {passes:,}")
+    print(f"from there to the first training step: {beyond:.2f} s; images through the backbone: {passes:,}")
     sys.stdout.flush()
     os._exit(0)
 
 
-def count(self: ConvBase, images: object) -> object:
-    """Counts real pictures; shapes are found with pictures that have no numbers."""
+def count(self: Backbone, images: object) -> object:
+    """Counts real images; shapes are found with images that have no numbers."""
     global passes
     passes += 0 if images.is_meta else len(images)  # type: ignore[attr-defined, arg-type]
     return forward(self, images)  # type: ignore[arg-type]
 
 
 passes = 0
-forward = ConvBase.forward
-ConvBase.forward = count  # type: ignore[assignment, method-assign]
+forward = Backbone.forward
+Backbone.forward = count  # type: ignore[assignment, method-assign]
 Classifier.on_train_batch_start = report  # type: ignore[assignment, method-assign]
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m benchmarks.steps
 
-Pictures are random and lie in memory: what is compared is what a step costs, not how files are decoded. Both take
+Images are random and lie in memory: what is compared is what a step costs, not how files are decoded. Both take
 them from the same DataLoader: batches that lie ready make any loop's steps faster, ResNet18's by a tenth, and no
-run on pictures has them.
+run on images has them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import Precision, print_rows, quiet_trainer, side_by_side
-from lightning_transfer import FineTuningClassifier, FrozenBaseClassifier, StagedUnfreeze
-from lightning_transfer.models.freezing import trains
+from lightning_transfer import FineTuningClassifier, FrozenBackboneClassifier, StagedUnfreeze
+from lightning_transfer.models.freezing import is_trainable
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.utils.precision import default_precision
 
-Regime = Literal["frozen base", "fine-tuning"]
+Regime = Literal["frozen backbone", "fine-tuning"]
 
 
 class StepTimer(Callback):
@@ -51,17 +51,17 @@ class StepTimer(Callback):
 
 def by_hand(model: Classifier, loader: DataLoader[Any], bf16: bool) -> Callable[[], float]:
     """The same network, loader, and optimizer for the same parameters; each step counts the right answers too."""
-    base, head = copy.deepcopy(model.base), copy.deepcopy(model.head)
-    thawed = [stage for stage in (*base.stages.values(), head) if trains(stage)]
-    optimizer = torch.optim.AdamW([p for stage in thawed for p in stage.parameters()], lr=1e-4, fused=True)
-    base.eval()
-    for stage in thawed:
+    backbone, head = copy.deepcopy(model.backbone), copy.deepcopy(model.head)
+    unfrozen = [stage for stage in (*backbone.stages.values(), head) if is_trainable(stage)]
+    optimizer = torch.optim.AdamW([p for stage in unfrozen for p in stage.parameters()], lr=1e-4, fused=True)
+    backbone.eval()
+    for stage in unfrozen:
         stage.train()
 
     def step(images: Tensor, labels: Tensor) -> int:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = head(base(images))
+            logits = head(backbone(images))
             loss = F.cross_entropy(logits.float(), labels)
         loss.backward()
         optimizer.step()
@@ -86,7 +86,7 @@ def ours(model: Classifier, loader: DataLoader[Any], precision: Precision, regim
     def work() -> float:
         timer = StepTimer()
         trainer = quiet_trainer(precision, max_epochs=1)
-        schedule = {0: ["head"]} if regime == "frozen base" else {0: ["head", model.base.stage_names[-1]]}
+        schedule = {0: ["head"]} if regime == "frozen backbone" else {0: ["head", model.backbone.stage_names[-1]]}
         trainer.callbacks += [StagedUnfreeze(schedule), timer]  # type: ignore[attr-defined]
         with contextlib.redirect_stdout(io.StringIO()):  # the tables of the schedule
             trainer.fit(copy.deepcopy(model), loader)
@@ -96,24 +96,24 @@ def ours(model: Classifier, loader: DataLoader[Any], precision: Precision, regim
 
 
 def compared(
-    bases: Mapping[str, int],
+    backbones: Mapping[str, int],
     rounds: int,
     batch_size: int,
     precision: Precision,
     command: str = "python -m benchmarks.steps",
 ) -> list[Measurement]:
-    """Both regimes on each base; so many steps a round."""
+    """Both regimes on each backbone; so many steps a round."""
     found = []
-    for base, steps in bases.items():
+    for backbone, steps in backbones.items():
         images = torch.randint(0, 256, (steps * batch_size, 3, 150, 150), dtype=torch.uint8)
         labels = torch.arange(len(images)) % 2
         loader = DataLoader(TensorDataset(images, labels), batch_size)
-        for regime, kind in (("frozen base", FrozenBaseClassifier), ("fine-tuning", FineTuningClassifier)):
-            model = kind(base, weights=None)
-            model.base.requires_grad_(False)
+        for regime, kind in (("frozen backbone", FrozenBackboneClassifier), ("fine-tuning", FineTuningClassifier)):
+            model = kind(backbone, weights=None)
+            model.backbone.requires_grad_(False)
             if regime == "fine-tuning":
-                model.base.stages[model.base.stage_names[-1]].requires_grad_(True)
-            title = f"Steps of {base}, {regime}, {precision}, batches of {batch_size}"
+                model.backbone.stages[model.backbone.stage_names[-1]].requires_grad_(True)
+            title = f"Steps of {backbone}, {regime}, {precision}, batches of {batch_size}"
             hand, fit = side_by_side(
                 title,
                 {
@@ -125,8 +125,8 @@ def compared(
                 self_timed=True,
             ).values()
             row = times_as_fast(fit, hand, "steps/s", target=0.9)
-            remarks = (f"{steps} steps a round on random pictures in memory; random weights: time alone.",)
-            name = f"steps/{base}-{regime.replace(' ', '-')}"
+            remarks = (f"{steps} steps a round on random images in memory; random weights: time alone.",)
+            name = f"steps/{backbone}-{regime.replace(' ', '-')}"
             found.append(Measurement(name, title, "steps/s", (hand, fit), (row,), command, remarks))
     return found
 
@@ -134,12 +134,12 @@ def compared(
 def measure(settings: Settings) -> list[Measurement]:
     """For `python -m benchmarks`: epochs as long as the README's."""
     steps = {"squeezenet1_1": 100, "resnet18": 60, "vgg16": 20}
-    bases = {base: max(3, settings.some(number)) for base, number in steps.items()}
-    return compared(bases, settings.rounds, 20, default_precision(), settings.command("steps"))
+    backbones = {backbone: max(3, settings.some(number)) for backbone, number in steps.items()}
+    return compared(backbones, settings.rounds, 20, default_precision(), settings.command("steps"))
 
 
 def main(
-    bases: tuple[str, ...] = ("vgg16", "squeezenet1_1", "resnet18"),
+    backbones: tuple[str, ...] = ("vgg16", "squeezenet1_1", "resnet18"),
     steps: int = 40,
     rounds: int = 3,
     batch_size: int = 20,
@@ -148,13 +148,13 @@ def main(
     """Measure, and print how many times as fast as the loop's steps ours are.
 
     Args:
-        bases: Networks of torchvision, with random numbers in place of weights.
+        backbones: Networks of torchvision, with random numbers in place of weights.
         steps: A round.
         rounds: How often each runs.
         batch_size: For both.
         precision: For both; the machine's own, where it is not given.
     """
-    print_rows(compared(dict.fromkeys(bases, steps), rounds, batch_size, precision or default_precision()))
+    print_rows(compared(dict.fromkeys(backbones, steps), rounds, batch_size, precision or default_precision()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures, weights and command lines that several tests share; everything is made here, nothing is fetched."""
+"""Images, weights and command lines that several tests share; everything is made here, nothing is fetched."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from PIL import Image
 from torchvision import models
 
 from lightning_transfer import (
-    ConvBase,
+    Backbone,
     FeatureClassifier,
     FeatureDataModule,
     FineTuningClassifier,
-    FrozenBaseClassifier,
+    FrozenBackboneClassifier,
     ImageFolderDataModule,
     StagedUnfreeze,
     extract_features,
@@ -32,8 +32,8 @@ os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
 COLOURS = {"cats": (200, 90, 60), "dogs": (60, 120, 200), "horses": (90, 200, 90)}
 
 
-def draw_picture(path: Path, colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (48, 40)) -> None:
-    """A noisy picture of one colour, as JPEG or what the suffix says."""
+def draw_image(path: Path, colour: tuple[int, int, int], seed: int, size: tuple[int, int] = (48, 40)) -> None:
+    """A noisy image of one colour, as JPEG or what the suffix says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).normal(0, 40, (size[1], size[0], 3))
     pixels = np.clip(np.array(colour) + noise, 0, 255).astype(np.uint8)
@@ -43,20 +43,20 @@ def draw_picture(path: Path, colour: tuple[int, int, int], seed: int, size: tupl
 def draw_folder(
     root: Path, classes: tuple[str, ...] = ("cats", "dogs"), counts: tuple[int, ...] = (12, 6, 6)
 ) -> Path:
-    """`root/{train,validation,test}/<class>/`, with so many pictures a class."""
+    """`root/{train,validation,test}/<class>/`, with so many images a class."""
     seed = 0
     for split, count in zip(("train", "validation", "test"), counts, strict=False):
         for name in classes:
             for number in range(count):
                 seed += 1
-                draw_picture(root / split / name / f"{name}.{number}.jpg", COLOURS[name], seed)
+                draw_image(root / split / name / f"{name}.{number}.jpg", COLOURS[name], seed)
     return root
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A split folder of two classes: 24, 12 and 12 pictures. Not to be changed."""
-    return draw_folder(tmp_path_factory.mktemp("pictures"))
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A split folder of two classes: 24, 12 and 12 images. Not to be changed."""
+    return draw_folder(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")
@@ -79,13 +79,15 @@ def real() -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(pictures: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A checkpoint of each regime, after an epoch on `pictures`; pictures of 64 × 64, cut from the middle."""
+def checkpoints(
+    image_folder: Path, weights_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """A checkpoint of each regime, after an epoch on `images`; images of 64 × 64, cut from the middle."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    images = ImageFolderDataModule(str(pictures), image_size=64, resize="crop", num_workers=0)
+    images = ImageFolderDataModule(str(image_folder), image_size=64, resize="crop", num_workers=0)
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     paths = {}
-    for regime in (FeatureClassifier, FrozenBaseClassifier, FineTuningClassifier):
+    for regime in (FeatureClassifier, FrozenBackboneClassifier, FineTuningClassifier):
         torch.manual_seed(0)
         model = regime("squeezenet1_1", str(weights_file), image_size=64, pool="avg", hidden=16, lr=1e-2)
         callbacks = [StagedUnfreeze({0: ["head", "fire9"]})] if regime is FineTuningClassifier else []
@@ -94,7 +96,7 @@ def checkpoints(pictures: Path, weights_file: Path, tmp_path_factory: pytest.Tem
         )
         data = images
         if regime is FeatureClassifier:
-            data = FeatureDataModule(extract_features(trainer, model.base, images, folder))
+            data = FeatureDataModule(extract_features(trainer, model.backbone, images, folder))
         trainer.fit(model, data)
         paths[regime.__name__] = folder / f"{regime.__name__}.ckpt"
         trainer.save_checkpoint(paths[regime.__name__], weights_only=False)
@@ -141,13 +143,13 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., in
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
-    """The pictures that went through any base, shape computations apart."""
+    """The images that went through any backbone, shape computations apart."""
     counted: list[torch.Tensor] = []
-    forward = ConvBase.forward
+    forward = Backbone.forward
 
-    def counting(self: ConvBase, images: torch.Tensor) -> torch.Tensor:
+    def counting(self: Backbone, images: torch.Tensor) -> torch.Tensor:
         counted.extend([] if images.is_meta else images)
         return forward(self, images)
 
-    monkeypatch.setattr(ConvBase, "forward", counting)
+    monkeypatch.setattr(Backbone, "forward", counting)
     return counted

@@ -19,20 +19,20 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning_transfer import AdaptiveUnfreeze, StagedUnfreeze
 from lightning_transfer.callbacks import staged_unfreeze
 from lightning_transfer.errors import AuditError
-from runs import Watch, every_epoch, fine_tuning, pictures_of
+from runs import Watch, every_epoch, fine_tuning, images_of
 
 # Small enough for rounding alone to differ from one process with batches of six.
-JOINT: dict[str, Any] = {"base": "squeezenet1_1", "dropout": 0.0, "lr_decay": 0.5}
+JOINT: dict[str, Any] = {"backbone": "squeezenet1_1", "dropout": 0.0, "layer_decay": 0.5}
 FIRE: dict[int, list[str]] = {0: ["head"], 1: ["fire9"], 2: ["fire8", "fire7"]}
 BY_EPOCH: dict[int, list[str]] = {0: ["head"], 1: ["last_conv"], 3: ["block5"]}
 
 
 def adaptive() -> AdaptiveUnfreeze:
-    """Forced to thaw within the run; back to the best weights each time."""
-    return AdaptiveUnfreeze(["head", "last_conv", "block5"], patience=1, longest=2, restore_best=True)
+    """Forced to unfreeze within the run; back to the best weights each time."""
+    return AdaptiveUnfreeze(["head", "last_conv", "block5"], patience=1, max_epochs_per_step=2, restore_best=True)
 
 
-def main(pictures: Path, out: Path) -> None:
+def main(image_folder: Path, out: Path) -> None:
     """All runs, one after the other."""
 
     def fit(
@@ -55,7 +55,7 @@ def main(pictures: Path, out: Path) -> None:
             callbacks=[*callbacks, watch, every_epoch(out / name)],
             **arguments,
         )
-        data = pictures_of(pictures, batch_size=3)
+        data = images_of(image_folder, batch_size=3)
         complaint = ""
         try:
             trainer.fit(fine_tuning(**(model or {})), data, ckpt_path=ckpt_path, weights_only=True)

@@ -21,11 +21,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_transfer import (
-    ConvBase,
+    Backbone,
     FeatureClassifier,
     FeatureDataModule,
     FineTuningClassifier,
-    FrozenBaseClassifier,
+    FrozenBackboneClassifier,
     ImageFolderDataModule,
     SketchPetsDataModule,
     StagedUnfreeze,
@@ -45,14 +45,14 @@ class Job:
     """What the processes of a job have in common.
 
     Args:
-        pictures: Their folder.
+        images: Their folder.
         weights: A file of SqueezeNet's.
         nodes: How many machines.
         devices: How many processes a machine.
     """
 
-    def __init__(self, pictures: Path, weights: Path, nodes: int, devices: int) -> None:
-        self.pictures = pictures
+    def __init__(self, image_folder: Path, weights: Path, nodes: int, devices: int) -> None:
+        self.images = image_folder
         self.weights = weights
         self.nodes = nodes
         self.devices = devices
@@ -91,7 +91,7 @@ class Job:
 
     def images(self, root: Path | None = None) -> ImageFolderDataModule:
         """Batches of three a process."""
-        return ImageFolderDataModule(str(root or self.pictures), image_size=SIZE, batch_size=3, num_workers=0)
+        return ImageFolderDataModule(str(root or self.images), image_size=SIZE, batch_size=3, num_workers=0)
 
     def leave(self, name: str, **seen: Any) -> None:
         """Writes down what this process has seen."""
@@ -105,32 +105,32 @@ class Job:
 
 
 def regimes(job: Job) -> None:
-    """A store, a run of each regime, and pictures that have to be drawn first."""
+    """A store, a run of each regime, and images that have to be drawn first."""
     model = job.model(FeatureClassifier)
     trainer = job.trainer("features")
-    store = extract_features(trainer, model.base, job.images(), "features", "float32")
+    store = extract_features(trainer, model.backbone, job.images(), "features", "float32")
     job.fitted("features", trainer, model, FeatureDataModule(store, batch_size=3))
-    job.fitted("frozen", job.trainer("frozen"), job.model(FrozenBaseClassifier), job.images())
-    thaw = StagedUnfreeze({0: ["head"], 1: ["fire9"]})
-    tuning = job.trainer("tuned", callbacks=[thaw])
+    job.fitted("frozen", job.trainer("frozen"), job.model(FrozenBackboneClassifier), job.images())
+    unfreeze = StagedUnfreeze({0: ["head"], 1: ["fire9"]})
+    tuning = job.trainer("tuned", callbacks=[unfreeze])
     job.fitted("tuned", tuning, job.model(FineTuningClassifier), job.images())
     sketches = SketchPetsDataModule("data/sketches", SAMPLES, image_size=SIZE, batch_size=1, num_workers=0)
     short = job.trainer("sketches", max_epochs=1, limit_train_batches=1)
-    short.fit(job.model(FrozenBaseClassifier), sketches)
+    short.fit(job.model(FrozenBackboneClassifier), sketches)
     job.leave("files", written=job.written)
 
 
 def commands(job: Job) -> None:
     """The command line: features are extracted, a head is trained on them, and predicts."""
     run = ["fit", f"--config={CONFIGS / 'feature_extraction.yaml'}", f"--config={CONFIGS / 'trainer/nodes.yaml'}"]
-    run += ["--data=ImageFolderDataModule", f"--data.root={job.pictures}", f"--data.image_size={SIZE}"]
-    run += ["--data.num_workers=0", "--model.base=squeezenet1_1", f"--model.weights={job.weights}"]
+    run += ["--data=ImageFolderDataModule", f"--data.root={job.image_folder}", f"--data.image_size={SIZE}"]
+    run += ["--data.num_workers=0", "--model.backbone=squeezenet1_1", f"--model.weights={job.weights}"]
     run += ["--model.hidden=8", "--trainer.max_epochs=1", "--trainer.enable_progress_bar=false"]
     processes = ["accelerator=cpu", f"devices={job.devices}", "precision=32-true"]
     sys.argv = ["lightning-transfer", *run, *(f"--trainer.{words}" for words in processes)]
     cli.main()
     checkpoint = "checkpoints/feature_extraction/last.ckpt"
-    sys.argv = ["lightning-transfer", "predict", f"--ckpt_path={checkpoint}", f"--data={job.pictures}"]
+    sys.argv = ["lightning-transfer", "predict", f"--ckpt_path={checkpoint}", f"--data={job.image_folder}"]
     sys.argv += ["--num_workers=0", "--strategy=ddp", f"--num_nodes={job.nodes}"]
     sys.argv += [f"--{words}" for words in processes]
     cli.main()
@@ -140,28 +140,28 @@ def commands(job: Job) -> None:
 
 
 def apart(job: Job, checkpoint: Path) -> list[str]:
-    """What is said where each machine has a folder of its own, with other pictures in it."""
+    """What is said where each machine has a folder of its own, with other images in it."""
     builder.PATIENCE = 1
     shared, own = Path.cwd(), Path.cwd() / f"node{job.rank}"
-    shutil.copytree(job.pictures, own / "pictures")
+    shutil.copytree(job.images, own / "images")
     os.chdir(own)
-    picture = Path("pictures/train/cats/cats.3.jpg")
+    image = Path("images/train/cats/cats.3.jpg")
     if job.rank == 1:
-        shutil.copy(picture.with_name("cats.4.jpg"), picture)
-    trainer, base = job.trainer("apart"), ConvBase("squeezenet1_1", str(job.weights))
+        shutil.copy(image.with_name("cats.4.jpg"), image)
+    trainer, backbone = job.trainer("apart"), Backbone("squeezenet1_1", str(job.weights))
     options = {"accelerator": "cpu", "devices": job.devices, "strategy": "ddp", "num_nodes": job.nodes}
-    images = job.images(Path("pictures"))
+    images = job.images(Path("images"))
 
     def one_less() -> None:
         if job.rank == 1:
-            picture.unlink()
-        trainer.fit(job.model(FrozenBaseClassifier), job.images(Path("pictures")))
+            image.unlink()
+        trainer.fit(job.model(FrozenBackboneClassifier), job.images(Path("images")))
 
     attempts: list[Callable[[], Any]] = [
-        lambda: extract_features(trainer, base, job.images(), "features"),
-        lambda: extract_features(trainer, base, images, shared / "features"),
+        lambda: extract_features(trainer, backbone, job.images(), "features"),
+        lambda: extract_features(trainer, backbone, images, shared / "features"),
         one_less,
-        lambda: predict(str(checkpoint), "pictures", **options),
+        lambda: predict(str(checkpoint), "images", **options),
     ]
     complaints = []
     for attempt in attempts:
@@ -176,6 +176,6 @@ def apart(job: Job, checkpoint: Path) -> list[str]:
 
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
-    what, pictures, weights, nodes, devices = sys.argv[1:]
-    job = Job(Path(pictures), Path(weights), int(nodes), int(devices))
+    what, image_folder, weights, nodes, devices = sys.argv[1:]
+    job = Job(Path(image_folder), Path(weights), int(nodes), int(devices))
     {"regimes": regimes, "commands": commands}[what](job)

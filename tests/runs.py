@@ -22,10 +22,10 @@ EXISTING = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and
 
 
 def fine_tuning(**arguments: Any) -> FineTuningClassifier:
-    """A fine-tuning module with random weights, the same each time; BatchNorm in every stage of its base."""
+    """A fine-tuning module with random weights, the same each time; BatchNorm in every stage of its backbone."""
     seed_everything(0, verbose=False)
     defaults = {
-        "base": "mobilenet_v3_small",
+        "backbone": "mobilenet_v3_small",
         "weights": None,
         "image_size": 32,
         "pool": "avg",
@@ -35,8 +35,8 @@ def fine_tuning(**arguments: Any) -> FineTuningClassifier:
     return FineTuningClassifier(**(defaults | arguments))
 
 
-def pictures_of(root: Path, **arguments: Any) -> ImageFolderDataModule:
-    """Shuffled, augmented training pictures."""
+def images_of(root: Path, **arguments: Any) -> ImageFolderDataModule:
+    """Shuffled, augmented training images."""
     return ImageFolderDataModule(str(root), **({"image_size": 32, "batch_size": 5, "num_workers": 0} | arguments))
 
 
@@ -161,7 +161,7 @@ class Stranger(LightningModule):
         self.log("loss", F.cross_entropy(self(batch[0]), batch[1]))
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The same pictures."""
+        """The same images."""
         return noise()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -171,7 +171,7 @@ class Stranger(LightningModule):
 
 
 def noise(samples: int = 16, batch_size: int = 4) -> DataLoader[Any]:
-    """Pictures of noise in a fixed order, with labels."""
+    """Images of noise in a fixed order, with labels."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(samples, 3, 8, 8, generator=generator)
     return DataLoader(TensorDataset(images, torch.arange(samples) % 2), batch_size)

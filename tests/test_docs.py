@@ -9,10 +9,10 @@ import pytest
 import torch
 from torchvision import models
 
-from conftest import COLOURS, draw_picture
-from lightning_transfer import ConvBase, Head
+from conftest import COLOURS, draw_image
+from lightning_transfer import Backbone, Head
 from lightning_transfer.cli.main import COMMANDS
-from lightning_transfer.models import backbone
+from lightning_transfer.models import backbone as backbone_module
 from lightning_transfer.models.providers.torchvision import build_empty_network, network_names, stages_of
 from lightning_transfer.models.weights import read_weights
 
@@ -23,7 +23,7 @@ WITH_BASH = [page for page in PAGES if "lightning-transfer " in page.read_text()
 # In place of the config's own data and length, so that a line takes a second.
 FAST = [
     "--data=ImageFolderDataModule",
-    "--data.root=my_pictures",
+    "--data.root=my_images",
     "--data.image_size=64",
     "--data.num_workers=0",
     "--trainer.accelerator=cpu",
@@ -46,13 +46,13 @@ def random_weights(source):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A folder like a newcomer's, with pictures and the configs; weights are made up, not fetched."""
+    """A folder like a newcomer's, with images and the configs; weights are made up, not fetched."""
     monkeypatch.chdir(tmp_path)
     for number in range(16):
         for name in ("cats", "dogs"):
-            draw_picture(tmp_path / "my_pictures" / name / f"{number}.jpg", COLOURS[name], number)
+            draw_image(tmp_path / "my_images" / name / f"{number}.jpg", COLOURS[name], number)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.setattr(backbone, "read_weights", random_weights)
+    monkeypatch.setattr(backbone_module, "read_weights", random_weights)
 
 
 @pytest.mark.slow
@@ -71,8 +71,8 @@ def test_command_lines_run(page, workplace, command):
     for _, verb, *arguments in lines:
         plain = verb in COMMANDS  # of their own flags
         extra = ["--epochs=1"] if verb == "compare" else [] if plain else FAST
-        if not plain and "--model.base" not in arguments:  # a small one with the stages of the configs'
-            extra = [*extra, "--model.base=vgg11"]
+        if not plain and "--model.backbone" not in arguments:  # a small one with the stages of the configs'
+            extra = [*extra, "--model.backbone=vgg11"]
         if verb == "fit" and "--trainer.max_epochs" not in arguments:
             extra = [*extra, "--trainer.max_epochs=2"]
         arguments = ["4" if argument == "40" else argument for argument in arguments]
@@ -111,9 +111,9 @@ def test_a_head_on_the_pool_has_that_many_fewer_parameters():
     (times,) = re.findall(
         r"\(a head with (\d+) times\s+fewer parameters on VGG16\)", (ROOT / "README.md").read_text()
     )
-    base = ConvBase("vgg16", weights=None)
+    backbone = Backbone("vgg16", weights=None)
     flat, pooled = (
-        sum(p.numel() for p in Head(base.out_shape(150), 2, pool).parameters()) for pool in ("flatten", "avg")
+        sum(p.numel() for p in Head(backbone.out_shape(150), 2, pool).parameters()) for pool in ("flatten", "avg")
     )
     assert round(flat / pooled) == int(times)
 

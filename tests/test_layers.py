@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "reports": GROUND,
     "features": GROUND | {"backbones", "data"},
     "callbacks": GROUND | {"backbones", "reports"},
-    # They bring the audit along, and look whether anything will ever thaw.
+    # They bring the audit along, and look whether anything will ever unfreeze.
     "modules": GROUND | {"backbones", "heads", "callbacks"},
     "regimes": GROUND | {"data", "precision", "features", "reports", "callbacks", "modules"},
     "prediction": GROUND | {"data", "modules"},

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_transfer import ConvBase, FeatureStore, ImageFolderDataModule, extract_features
+from lightning_transfer import Backbone, FeatureStore, ImageFolderDataModule, extract_features
 from node_runs import SAMPLES, SIZE
 from runs import differing
 
@@ -64,29 +64,29 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two_nodes(folder, pictures, weights_file):
+def two_nodes(folder, image_folder, weights_file):
     """Two launches that know of each other by Lightning's own variables."""
-    line = (sys.executable, SCRIPT, "regimes", pictures, weights_file, 2, 1)
+    line = (sys.executable, SCRIPT, "regimes", image_folder, weights_file, 2, 1)
     run(folder / "two_nodes", line, line)
     return folder / "two_nodes"
 
 
 @pytest.fixture(scope="module")
-def under_torchrun(folder, pictures, weights_file):
+def under_torchrun(folder, image_folder, weights_file):
     """The same by torchrun."""
     port = free_port()
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=1")
     place = ("--master_addr=127.0.0.1", f"--master_port={port}")
-    script = (SCRIPT, "regimes", pictures, weights_file, 2, 1)
+    script = (SCRIPT, "regimes", image_folder, weights_file, 2, 1)
     lines = [(*launcher, *place, f"--node_rank={node}", *script) for node in (0, 1)]
     run(folder / "torchrun", *lines)
     return folder / "torchrun"
 
 
 @pytest.fixture(scope="module")
-def one_node(folder, pictures, weights_file):
+def one_node(folder, image_folder, weights_file):
     """Two processes of one machine."""
-    run(folder / "one_node", (sys.executable, SCRIPT, "regimes", pictures, weights_file, 1, 2))
+    run(folder / "one_node", (sys.executable, SCRIPT, "regimes", image_folder, weights_file, 1, 2))
     return folder / "one_node"
 
 
@@ -96,9 +96,9 @@ def shared(request):
 
 
 @pytest.fixture(scope="module")
-def commands(folder, pictures, weights_file):
+def commands(folder, image_folder, weights_file):
     """The command line on two machines under SLURM, and what it said."""
-    line = (sys.executable, SCRIPT, "commands", pictures, weights_file, 2, 1)
+    line = (sys.executable, SCRIPT, "commands", image_folder, weights_file, 2, 1)
     return folder / "commands", run(folder / "commands", line, line, slurm=True)
 
 
@@ -111,13 +111,13 @@ def files(folder):
 
 
 def test_the_store_is_complete_and_that_of_a_single_process(
-    shared, pictures, weights_file, tmp_path, quiet_trainer
+    shared, image_folder, weights_file, tmp_path, quiet_trainer
 ):
     (path,) = [entry for entry in (shared / "features").iterdir() if entry.suffix != ".lock"]
     store = FeatureStore(path)
-    images = ImageFolderDataModule(str(pictures), image_size=SIZE, batch_size=5, num_workers=0)
-    base = ConvBase("squeezenet1_1", str(weights_file))
-    single = extract_features(quiet_trainer(precision="32-true"), base, images, tmp_path, "float32")
+    images = ImageFolderDataModule(str(image_folder), image_size=SIZE, batch_size=5, num_workers=0)
+    backbone = Backbone("squeezenet1_1", str(weights_file))
+    single = extract_features(quiet_trainer(precision="32-true"), backbone, images, tmp_path, "float32")
     assert store.manifest == single.manifest
     for split in ("train", "validation", "test"):
         np.testing.assert_allclose(store.features(split), single.features(split), rtol=1e-5, atol=1e-5)
@@ -132,10 +132,12 @@ def test_both_nodes_end_with_the_weights_of_one_with_two_processes(shared, one_n
     assert differing(first["weights"], saved) == []
 
 
-def test_something_was_trained_and_thawed(one_node):
+def test_something_was_trained_and_unfrozen(one_node):
     frozen, tuned = left(one_node, "frozen")[0]["weights"], left(one_node, "tuned")[0]["weights"]
     changed = {
-        name.split(".")[2] for name in frozen if name.startswith("base.") and differing(frozen[name], tuned[name])
+        name.split(".")[2]
+        for name in frozen
+        if name.startswith("backbone.") and differing(frozen[name], tuned[name])
     }
     assert changed == {"fire9"}
 
@@ -150,9 +152,9 @@ def test_only_the_first_process_writes_checkpoints_and_logs(shared, one_node):
     assert all(name.startswith("features/.") and name.endswith(".npy") for name in others), others
 
 
-def test_pictures_are_drawn_once(shared):
-    pictures = [name for name in files(shared) if name.endswith(".jpg")]
-    assert len(pictures) == 2 * sum(SAMPLES.values())
+def test_images_are_drawn_once(shared):
+    image_folder = [name for name in files(shared) if name.endswith(".jpg")]
+    assert len(image_folder) == 2 * sum(SAMPLES.values())
     notes = [name for seen in left(shared, "files") for name in seen["written"] if name.endswith("sketches.json")]
     assert len(notes) == 1
     assert [path.name for path in (shared / "data").iterdir() if path.name != ".sketches.lock"] == ["sketches"]
@@ -182,6 +184,6 @@ def test_machines_that_do_not_see_the_same_are_told_so(commands):
         assert "--features.root" in store
         assert "StoreError: The processes would make different stores, the first squeezenet1_1-fire9-64-" in others
         for complaint in (fitting, predicting):
-            assert "DataError: Not all processes find the same pictures in pictures: process 1 and" in complaint
+            assert "DataError: Not all processes find the same images in images: process 1 and" in complaint
     for node in ("node0", "node1"):
         assert [path for path in (folder / node / "features").glob("*") if path.suffix != ".lock"] == []

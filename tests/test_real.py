@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_transfer import ConvBase, FeatureClassifier, ImageFolderDataModule
+from lightning_transfer import Backbone, FeatureClassifier, ImageFolderDataModule
 from lightning_transfer.data.decoding import load_image
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +28,7 @@ def flags(real, config=CONFIG):
     return [
         f"--config={config}",
         f"--data.root={real / 'data' / 'cats_and_dogs_small'}",
-        "--model.base=squeezenet1_1",
+        "--model.backbone=squeezenet1_1",
         f"--model.weights={real / 'weights' / 'squeezenet1_1-imagenet-features.pth'}",
         "--model.pool=avg",
         "--trainer.accelerator=cpu",
@@ -58,28 +58,28 @@ def test_accuracy_from_images_and_from_the_store(real, command, accuracy_of, mon
     assert from_store >= 0.93
     assert tested("--features.root=null") == pytest.approx(from_store, abs=0.002)
 
-    forward = ConvBase.forward
+    forward = Backbone.forward
 
     def refuse(self, images):
-        assert images.is_meta, "the base ran again"
+        assert images.is_meta, "the backbone ran again"
         return forward(self, images)
 
-    monkeypatch.setattr(ConvBase, "forward", refuse)
+    monkeypatch.setattr(Backbone, "forward", refuse)
     # The graph takes a pass of its own.
     assert command("fit", *flags(real), "--trainer.max_epochs=1", "--tensorboard.graph=false") == 0
 
 
-def test_accuracy_of_the_frozen_base_and_of_fine_tuning_that_starts_there(real, command, accuracy_of):
+def test_accuracy_of_the_frozen_backbone_and_of_fine_tuning_that_starts_there(real, command, accuracy_of):
     """Shorter than the README's runs, and held to less: CI has two cores."""
-    frozen = [*flags(real, ROOT / "configs" / "frozen_base.yaml"), "--model.lr=1e-3", "--data.batch_size=32"]
+    frozen = [*flags(real, ROOT / "configs" / "frozen_backbone.yaml"), "--model.lr=1e-3", "--data.batch_size=32"]
     milder = ["--data.augmentation.rotation=20", "--data.augmentation.shift=0.1", "--data.augmentation.shear=0"]
     assert command("fit", *frozen, *milder, "--trainer.max_epochs=5") == 0
-    best = "checkpoints/frozen_base/best.ckpt"
-    from_frozen_base = accuracy_of(*frozen, f"--ckpt_path={best}")
-    assert from_frozen_base >= 0.93
+    best = "checkpoints/frozen_backbone/best.ckpt"
+    from_frozen_backbone = accuracy_of(*frozen, f"--ckpt_path={best}")
+    assert from_frozen_backbone >= 0.93
     tuned = [*flags(real, ROOT / "configs" / "fine_tuning_squeezenet.yaml"), "--trainer.max_epochs=5"]
     schedule = "--trainer.callbacks.schedule={0: [head, fire9, fire8, fire7, fire6]}"
-    assert command("fit", *tuned, schedule, f"--model.start_from={best}") == 0
+    assert command("fit", *tuned, schedule, f"--model.init_from={best}") == 0
     assert accuracy_of(*tuned, "--ckpt_path=checkpoints/fine_tuning_squeezenet/best.ckpt") >= 0.94
 
 
@@ -106,7 +106,7 @@ def test_every_original_decodes_as_pillow_decodes_it(real):
     assert len(paths) == 100
     for path in paths:
         with Image.open(path) as expected:
-            assert expected.getexif().get(0x0112, 1) == 1, "an orientation: compare with the turned picture"
+            assert expected.getexif().get(0x0112, 1) == 1, "an orientation: compare with the turned image"
             np.testing.assert_array_equal(np.asarray(load_image(path)), np.asarray(expected.convert("RGB")))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_transfer import ConvBase
+from lightning_transfer import Backbone
 from lightning_transfer.features.manifest import Manifest, SplitManifest
 from lightning_transfer.models.stage_sizes import stage_sizes
 
@@ -34,26 +34,26 @@ def said(words):
     return pytest.approx(quantity(words), rel=0.01, abs=0.6 * 10**-decimals * UNITS[words.split()[1]])
 
 
-STORES = table("base | C")
+STORES = table("backbone | C")
 
 
 @cache
-def base_of(name):
-    return ConvBase(name, weights=None)
+def backbone_of(name):
+    return Backbone(name, weights=None)
 
 
 @pytest.mark.parametrize("row", STORES, ids=lambda row: f"{row[0]} {row[1]} {row[2]}")
 def test_store_sizes_are_those_of_a_manifest(row):
     name, size = re.fullmatch(r"(\w+), (\d+) × \2", row[0]).groups()
-    shape = base_of(name).out_shape(int(size))
+    shape = backbone_of(name).out_shape(int(size))
     if row[1].endswith("if pooled"):
         shape = (shape[0], 1, 1)
     assert tuple(map(int, re.findall(r"\d+", row[1]))) == (shape if "pooled" not in row[1] else shape[:1])
     one = Manifest("", {}, ("a", "b"), shape, row[2], {"train": SplitManifest(("a.jpg",), (0,))})
-    bytes_a_picture = one.file_bytes("train") - len(one.header("train"))
-    assert bytes_a_picture == np.zeros(shape, row[2]).nbytes
+    bytes_a_image = one.file_bytes("train") - len(one.header("train"))
+    assert bytes_a_image == np.zeros(shape, row[2]).nbytes
     for words, millions in zip(row[3:], MILLIONS, strict=True):
-        assert bytes_a_picture * millions * 1e6 == said(words)
+        assert bytes_a_image * millions * 1e6 == said(words)
 
 
 def test_there_is_a_row_for_each_way_of_keeping():
@@ -76,7 +76,7 @@ def test_hours_follow_from_the_rates():
     ("name", "size", "giga", "rate"), [("vgg16", 150, 13.2, 3400), ("resnet50", 224, 8.2, 5500)]
 )
 def test_estimated_rates_follow_from_the_operations(name, size, giga, rate):
-    operations = sum(stage.operations for stage in stage_sizes(base_of(name), size))
+    operations = sum(stage.operations for stage in stage_sizes(backbone_of(name), size))
     assert f"({giga} GFLOP" in PAGE
     assert operations / 1e9 == pytest.approx(giga, abs=0.05)
     assert 0.15 * 300e12 / operations == pytest.approx(rate, abs=50)
@@ -91,5 +91,5 @@ def test_the_manifest_is_as_large_as_it_is_said_to_be():
         for n in (500, 1000)
     )
     assert (large - small) / 500 == pytest.approx(
-        int(re.search(r"(\d+) bytes a picture for paths", PAGE)[1]), abs=1
+        int(re.search(r"(\d+) bytes an image for paths", PAGE)[1]), abs=1
     )

@@ -1,4 +1,4 @@
-"""fastai's `fine_tune` of SqueezeNet 1.1 on the pictures of a folder.
+"""fastai's `fine_tune` of SqueezeNet 1.1 on the images of a folder.
 
 Reads its arguments as JSON from the command line and prints one line of JSON.
 """

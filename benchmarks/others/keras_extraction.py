@@ -1,4 +1,4 @@
-"""VGG16's features of the pictures of a folder, as in Chollet's book, with Keras.
+"""VGG16's features of the images of a folder, as in Chollet's book, with Keras.
 
 Reads its arguments as JSON from the command line and prints one line of JSON.
 """
@@ -22,8 +22,8 @@ import tensorflow as tf
 SPLITS = ("train", "validation", "test")
 
 
-def pictures(root: str, batch_size: int, count: int) -> Iterator[Any]:
-    """A dataset a split, each with a third of the pictures."""
+def images(root: str, batch_size: int, count: int) -> Iterator[Any]:
+    """A dataset a split, each with a third of the images."""
     for split in SPLITS:
         dataset = keras.utils.image_dataset_from_directory(
             os.path.join(root, split),  # noqa: PTH118
@@ -35,28 +35,28 @@ def pictures(root: str, batch_size: int, count: int) -> Iterator[Any]:
         yield dataset.take(count // len(SPLITS)).batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def by_the_book(base: keras.Model, dataset: Any) -> np.ndarray:
-    """`predict` for each batch, the pictures made ready before it."""
+def by_the_book(backbone: keras.Model, dataset: Any) -> np.ndarray:
+    """`predict` for each batch, the images made ready before it."""
     ready = keras.applications.vgg16.preprocess_input
-    return np.concatenate([base.predict(ready(images), verbose=0) for images, _ in dataset])
+    return np.concatenate([backbone.predict(ready(images), verbose=0) for images, _ in dataset])
 
 
-def all_at_once(base: keras.Model, dataset: Any) -> np.ndarray:
-    """`predict` for the dataset, which makes the pictures ready meanwhile."""
+def all_at_once(backbone: keras.Model, dataset: Any) -> np.ndarray:
+    """`predict` for the dataset, which makes the images ready meanwhile."""
     ready = keras.applications.vgg16.preprocess_input
-    return base.predict(dataset.map(lambda images, _: ready(images)), verbose=0)
+    return backbone.predict(dataset.map(lambda images, _: ready(images)), verbose=0)
 
 
 def main(data: str, images: int, batch_size: int, precision: str, by_batch: bool) -> None:
     keras.mixed_precision.set_global_policy(precision)
-    base = keras.applications.VGG16(include_top=False, weights=None, input_shape=(150, 150, 3))
-    base.trainable = False
+    backbone = keras.applications.VGG16(include_top=False, weights=None, input_shape=(150, 150, 3))
+    backbone.trainable = False
     extract = by_the_book if by_batch else all_at_once
-    for first in pictures(data, batch_size, len(SPLITS) * (batch_size + 1)):
-        extract(base, first)
+    for first in images(data, batch_size, len(SPLITS) * (batch_size + 1)):
+        extract(backbone, first)
         break
     start = time.perf_counter()
-    features = [extract(base, dataset) for dataset in pictures(data, batch_size, images)]
+    features = [extract(backbone, dataset) for dataset in images(data, batch_size, images)]
     seconds = time.perf_counter() - start
     versions = f"Keras {keras.__version__}, TensorFlow {tf.__version__}"
     print(json.dumps({"images": sum(map(len, features)), "seconds": seconds, "versions": versions}))

@@ -3,7 +3,7 @@
 from lightning_transfer.callbacks.adaptive_unfreeze import AdaptiveUnfreeze
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.history import History
-from lightning_transfer.callbacks.save_backbone import SaveBase
+from lightning_transfer.callbacks.save_backbone import SaveBackbone
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
@@ -12,8 +12,8 @@ from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
 from lightning_transfer.features.extractor import FeatureExtractor
 from lightning_transfer.features.store import FeatureStore
-from lightning_transfer.inference.prediction import PictureClassifier, load_classifier
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.inference.prediction import ImageClassifier, load_classifier
+from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import parameter_groups
 from lightning_transfer.models.head import Head
 from lightning_transfer.monitoring.confusion_matrix import ConfusionMatrix
@@ -23,21 +23,21 @@ from lightning_transfer.monitoring.graph import ModelGraph
 from lightning_transfer.monitoring.hyperparameters import Hyperparameters
 from lightning_transfer.monitoring.precision_recall import PrecisionRecall
 from lightning_transfer.monitoring.projector import FeatureProjector
-from lightning_transfer.monitoring.wrong_images import WrongPictures
+from lightning_transfer.monitoring.wrong_images import WrongImages
 from lightning_transfer.sketches.creatures_datamodule import SketchCreaturesDataModule
 from lightning_transfer.sketches.datamodule import SketchPetsDataModule
 from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO
 from lightning_transfer.training.feature_classifier import FeatureClassifier
 from lightning_transfer.training.fine_tuning import FineTuningClassifier
-from lightning_transfer.training.frozen_backbone import FrozenBaseClassifier
+from lightning_transfer.training.frozen_backbone import FrozenBackboneClassifier
 
 __all__ = [
     "AdaptiveUnfreeze",
     "AtomicCheckpointIO",
     "Augmentation",
+    "Backbone",
     "CatsAndDogsDataModule",
     "ConfusionMatrix",
-    "ConvBase",
     "FeatureClassifier",
     "FeatureDataModule",
     "FeatureExtractor",
@@ -47,19 +47,19 @@ __all__ = [
     "FineTuningClassifier",
     "FirstLayerFilters",
     "FreezeAudit",
-    "FrozenBaseClassifier",
+    "FrozenBackboneClassifier",
     "Head",
     "History",
     "Hyperparameters",
+    "ImageClassifier",
     "ImageFolderDataModule",
     "ModelGraph",
-    "PictureClassifier",
     "PrecisionRecall",
-    "SaveBase",
+    "SaveBackbone",
     "SketchCreaturesDataModule",
     "SketchPetsDataModule",
     "StagedUnfreeze",
-    "WrongPictures",
+    "WrongImages",
     "extract_features",
     "load_classifier",
     "parameter_groups",

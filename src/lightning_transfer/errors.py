@@ -13,7 +13,7 @@ class BackboneError(TransferError):
 
 
 class DataError(TransferError):
-    """A folder of pictures, or one picture, that cannot be used as it is."""
+    """A folder of images, or one image, that cannot be used as it is."""
 
 
 class DownloadError(TransferError):

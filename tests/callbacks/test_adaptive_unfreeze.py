@@ -1,11 +1,11 @@
-"""When the next stage thaws, against epochs counted by hand from given scores."""
+"""When the next stage unfreezes, against epochs counted by hand from given scores."""
 
 import pytest
 import torch
 
 from lightning_transfer import AdaptiveUnfreeze
 from lightning_transfer.errors import ScheduleError
-from runs import Stranger, Watch, fine_tuning, noise, pictures_of
+from runs import Stranger, Watch, fine_tuning, images_of, noise
 
 STAGES = ["top", "neck", "body"]
 
@@ -90,18 +90,18 @@ def test_a_second_fit_begins_anew(quiet_trainer):
         assert unfreeze.starts == {"top": 0, "neck": 4}
 
 
-def test_a_score_that_nobody_logs_is_named(quiet_trainer, pictures):
+def test_a_score_that_nobody_logs_is_named(quiet_trainer, image_folder):
     trainer = quiet_trainer(max_epochs=1, callbacks=[AdaptiveUnfreeze(["head", "last_conv"], "val_loss")])
     with pytest.raises(
         ScheduleError, match=r"monitor='val_loss' is not logged by validation, which logs .*validation/lo"
     ):
-        trainer.fit(fine_tuning(), pictures_of(pictures))
+        trainer.fit(fine_tuning(), images_of(image_folder))
 
 
-def test_a_fit_without_validation_is_refused(quiet_trainer, pictures):
+def test_a_fit_without_validation_is_refused(quiet_trainer, image_folder):
     trainer = quiet_trainer(max_epochs=1, callbacks=[AdaptiveUnfreeze(["head", "last_conv"])], limit_val_batches=0)
     with pytest.raises(ScheduleError, match="AdaptiveUnfreeze decides when validation ends, and there is none"):
-        trainer.fit(fine_tuning(), pictures_of(pictures))
+        trainer.fit(fine_tuning(), images_of(image_folder))
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,10 @@ def test_a_fit_without_validation_is_refused(quiet_trainer, pictures):
     [
         ({"mode": "most"}, "mode='most': wanted min or max"),
         ({"patience": 0}, "patience=0: wanted a whole number from 1 on"),
-        ({"longest": 0}, "longest=0: wanted whole numbers from 1 on"),
+        ({"longest": 0}, "max_epochs_per_step=0: wanted whole numbers from 1 on"),
         ({"longest": {"nose": 3}}, "longest names nose; stages has top, neck, body"),
         ({"stages": []}, "wanted one that begins with epoch 0"),
-        ({"stages": ["top", "top"]}, "thaws top more than once"),
+        ({"stages": ["top", "top"]}, "unfreezes top more than once"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_at_once(arguments, message):

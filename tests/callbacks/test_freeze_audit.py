@@ -6,9 +6,9 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import nn
 
-from lightning_transfer import FreezeAudit, FrozenBaseClassifier, StagedUnfreeze
+from lightning_transfer import FreezeAudit, FrozenBackboneClassifier, StagedUnfreeze
 from lightning_transfer.errors import AuditError
-from runs import EXISTING, Stranger, every_epoch, fine_tuning, noise, pictures_of
+from runs import EXISTING, Stranger, every_epoch, fine_tuning, images_of, noise
 
 
 class Meddle(Callback):
@@ -106,7 +106,7 @@ def test_a_rate_of_nought_is_one(fit):
         fit(Stranger(without_a_rate_for_the_neck))
 
 
-def test_somebody_elses_thaw_is_told(fit):
+def test_somebody_elses_unfreeze_is_told(fit):
     class Thaw(Callback):
         def on_train_epoch_start(self, trainer, pl_module):
             pl_module.body.requires_grad_(True)
@@ -141,15 +141,15 @@ def test_accumulation_without_a_step_is_no_fault(fit):
     fit(Stranger(), accumulate_grad_batches=9, limit_train_batches=2, schedule={0: ["top"]})
 
 
-def test_it_is_on_by_default_and_can_be_turned_off(quiet_trainer, pictures):
+def test_it_is_on_by_default_and_can_be_turned_off(quiet_trainer, image_folder):
     def fit(**arguments):
-        model = FrozenBaseClassifier("squeezenet1_1", weights=None, image_size=32, hidden=4, **arguments)
-        meddle = Meddle(lambda module: nudge(module.base.stages["stem"].conv1.weight))
-        quiet_trainer(max_epochs=1, callbacks=[meddle]).fit(model, pictures_of(pictures))
+        model = FrozenBackboneClassifier("squeezenet1_1", weights=None, image_size=32, hidden=4, **arguments)
+        meddle = Meddle(lambda module: nudge(module.backbone.stages["stem"].conv1.weight))
+        quiet_trainer(max_epochs=1, callbacks=[meddle]).fit(model, images_of(image_folder))
 
-    with pytest.raises(AuditError, match=r"frozen, but changed: base\.stages\.stem\.conv1\.weight"):
+    with pytest.raises(AuditError, match=r"frozen, but changed: backbone\.stages\.stem\.conv1\.weight"):
         fit()
-    fit(audit=False)
+    fit(audit_freezing=False)
 
 
 @EXISTING
@@ -168,17 +168,17 @@ def test_a_phase_that_was_interrupted_is_compared_with_its_beginning(quiet_train
         fit(2, tmp_path / "other.ckpt")
 
 
-def test_many_names_are_counted(quiet_trainer, pictures):
+def test_many_names_are_counted(quiet_trainer, image_folder):
     def spoil(module):
-        for stage in module.base.stages.values():
+        for stage in module.backbone.stages.values():
             for parameter in stage.parameters():
                 nudge(parameter)
 
     trainer = quiet_trainer(max_epochs=1, callbacks=[StagedUnfreeze({0: ["head"]}), Meddle(spoil)])
     model = fine_tuning()
-    number = len(list(model.base.parameters()))
+    number = len(list(model.backbone.parameters()))
     with pytest.raises(AuditError, match=rf"frozen, but changed: (.*, ){{7}}.* and {number - 8} more"):
-        trainer.fit(model, pictures_of(pictures))
+        trainer.fit(model, images_of(image_folder))
 
 
 def test_buffers_of_the_module_itself_tell_nothing(fit):

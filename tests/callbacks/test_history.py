@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import CSVLogger
 from PIL import Image
 
 from lightning_transfer.callbacks.history import History
-from runs import EXISTING, every_epoch, fine_tuning, pictures_of
+from runs import EXISTING, every_epoch, fine_tuning, images_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:FineTuningClassifier trains its head alone"),
@@ -18,7 +18,7 @@ pytestmark = [
 
 @EXISTING
 @pytest.mark.parametrize("at_validation", [False, True])
-def test_it_is_what_a_logger_sees_also_after_a_stop(quiet_trainer, pictures, tmp_path, at_validation):
+def test_it_is_what_a_logger_sees_also_after_a_stop(quiet_trainer, image_folder, tmp_path, at_validation):
     def fit(epochs, folder, ckpt_path=None):
         history = History()
         trainer = quiet_trainer(
@@ -28,7 +28,7 @@ def test_it_is_what_a_logger_sees_also_after_a_stop(quiet_trainer, pictures, tmp
             logger=CSVLogger(tmp_path / folder, name=None),
             log_every_n_steps=1,
         )
-        trainer.fit(fine_tuning(), pictures_of(pictures), ckpt_path=ckpt_path, weights_only=True)
+        trainer.fit(fine_tuning(), images_of(image_folder), ckpt_path=ckpt_path, weights_only=True)
         return history
 
     whole = fit(3, "whole")
@@ -44,10 +44,10 @@ def test_it_is_what_a_logger_sees_also_after_a_stop(quiet_trainer, pictures, tmp
     assert resumed.epochs == whole.epochs
 
 
-def test_a_second_fit_begins_anew(quiet_trainer, pictures):
+def test_a_second_fit_begins_anew(quiet_trainer, image_folder):
     history = History()
     for _ in range(2):
-        quiet_trainer(max_epochs=2, callbacks=[history]).fit(fine_tuning(), pictures_of(pictures))
+        quiet_trainer(max_epochs=2, callbacks=[history]).fit(fine_tuning(), images_of(image_folder))
         assert len(history.epochs) == 2
 
 
@@ -57,10 +57,10 @@ def table(path):
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_fit_leaves_table_and_curves_beside_its_checkpoints(quiet_trainer, pictures, tmp_path, own):
+def test_a_fit_leaves_table_and_curves_beside_its_checkpoints(quiet_trainer, image_folder, tmp_path, own):
     callbacks = [every_epoch(tmp_path), *([History()] if own else [])]
     trainer = quiet_trainer(max_epochs=3, callbacks=callbacks, enable_checkpointing=True)
-    trainer.fit(fine_tuning(), pictures_of(pictures))
+    trainer.fit(fine_tuning(), images_of(image_folder))
     (history,) = (callback for callback in trainer.callbacks if isinstance(callback, History))
     assert {path.name for path in tmp_path.iterdir() if ".ckpt" not in path.name} == {"metrics.csv", "curves.png"}
     rows = table(tmp_path / "metrics.csv")
@@ -71,15 +71,15 @@ def test_a_fit_leaves_table_and_curves_beside_its_checkpoints(quiet_trainer, pic
         assert len(figure.convert("RGB").getcolors(1 << 20)) > 10
 
 
-def test_a_single_epoch_leaves_its_table_too(quiet_trainer, pictures, tmp_path):
+def test_a_single_epoch_leaves_its_table_too(quiet_trainer, image_folder, tmp_path):
     callbacks = [History(), every_epoch(tmp_path / "new")]
     quiet_trainer(max_epochs=1, callbacks=callbacks, enable_checkpointing=True).fit(
-        fine_tuning(), pictures_of(pictures)
+        fine_tuning(), images_of(image_folder)
     )
     assert len(table(tmp_path / "new" / "metrics.csv")) == 1
 
 
-def test_the_table_is_there_while_the_run_goes_on_and_after_it_fails(quiet_trainer, pictures, tmp_path):
+def test_the_table_is_there_while_the_run_goes_on_and_after_it_fails(quiet_trainer, image_folder, tmp_path):
     class Fail(Callback):
         def on_train_epoch_start(self, trainer, pl_module):
             if trainer.current_epoch == 2:
@@ -91,6 +91,6 @@ def test_the_table_is_there_while_the_run_goes_on_and_after_it_fails(quiet_train
         max_epochs=3, callbacks=[History(), every_epoch(tmp_path), Fail()], enable_checkpointing=True
     )
     with pytest.raises(OSError, match="no more"):
-        trainer.fit(fine_tuning(), pictures_of(pictures))
+        trainer.fit(fine_tuning(), images_of(image_folder))
     assert seen == [2]
     assert (tmp_path / "curves.png").exists()

@@ -1,4 +1,4 @@
-"""Staged thawing against a loop written by hand, with BatchNorm and without, and in strangers' modules."""
+"""Staged unfreezing against a loop written by hand, with BatchNorm and without, and in strangers' modules."""
 
 import copy
 
@@ -15,21 +15,21 @@ from torch import nn
 from lightning_transfer import AdaptiveUnfreeze, FreezeAudit, StagedUnfreeze
 from lightning_transfer.callbacks import staged_unfreeze
 from lightning_transfer.errors import ScheduleError
-from runs import MOBILENET, Halt, Stranger, Watch, differing, fine_tuning, noise, pictures_of
+from runs import MOBILENET, Halt, Stranger, Watch, differing, fine_tuning, images_of, noise
 
 SCHEDULE = {0: ["head"], 1: ["last_conv"], 3: ["block5", "block4"]}
 TRAINED = [{"head"}, {"head", "last_conv"}, {"head", "last_conv"}, {"head", "last_conv", "block5", "block4"}]
 
 
 @pytest.fixture
-def fit(quiet_trainer, pictures):
+def fit(quiet_trainer, image_folder):
     """Fits with a schedule, and gives what was watched."""
 
     def fit(model, schedule=None, data=None, callbacks=(), **arguments):
         watch = Watch()
         unfreeze = schedule if isinstance(schedule, StagedUnfreeze) else StagedUnfreeze(schedule or SCHEDULE)
         trainer = quiet_trainer(**({"max_epochs": 4, "callbacks": [unfreeze, watch, *callbacks]} | arguments))
-        trainer.fit(model, data or pictures_of(pictures))
+        trainer.fit(model, data or images_of(image_folder))
         return watch
 
     return fit
@@ -37,7 +37,7 @@ def fit(quiet_trainer, pictures):
 
 def parts_that_changed(model, before, after):
     """Stages with a parameter or a buffer that is not what it was."""
-    prefixes = {name: f"base.stages.{name}." for name in model.base.stage_names} | {"head": "head."}
+    prefixes = {name: f"backbone.stages.{name}." for name in model.backbone.stage_names} | {"head": "head."}
     return {
         stage
         for stage, prefix in prefixes.items()
@@ -46,15 +46,15 @@ def parts_that_changed(model, before, after):
 
 
 @pytest.mark.parametrize(
-    ("base", "schedule"),
+    ("backbone", "schedule"),
     [
         ("mobilenet_v3_small", SCHEDULE),
         ("resnet18", {0: ["head"], 1: ["layer4"], 3: ["layer3", "layer2"]}),
         ("squeezenet1_1", {0: ["head"], 1: ["fire9"], 3: ["fire8", "fire7"]}),
     ],
 )
-def test_only_what_has_thawed_changes_and_all_of_that_does(fit, base, schedule):
-    model = fine_tuning(base=base)
+def test_only_what_has_unfrozen_changes_and_all_of_that_does(fit, backbone, schedule):
+    model = fine_tuning(backbone=backbone)
     first = copy.deepcopy(model.state_dict())
     watch = fit(model, schedule)
     expected = {}
@@ -68,13 +68,13 @@ def test_only_what_has_thawed_changes_and_all_of_that_does(fit, base, schedule):
         assert parts_that_changed(model, before, watch.weights[epoch]) == stages
 
 
-def test_it_is_a_hand_written_loop(fit, pictures):
-    model = fine_tuning(base="resnet18", dropout=0.0, lr_decay=0.5, weight_decay=0.1)
+def test_it_is_a_hand_written_loop(fit, image_folder):
+    model = fine_tuning(backbone="resnet18", dropout=0.0, layer_decay=0.5, weight_decay=0.1)
     expected = copy.deepcopy(model).double()
     # Adam divides by the gradient's size, so that float32's rounding would count for much where that is small.
     fit(model, {0: ["head"], 1: ["layer4"], 2: ["layer3"]}, max_epochs=3, precision="64-true")
 
-    stages = [*expected.base.stages.values(), expected.head]
+    stages = [*expected.backbone.stages.values(), expected.head]
     groups = [
         {
             "params": [p for p in stage.parameters() if (p.ndim > 1) == decayed],
@@ -85,7 +85,7 @@ def test_it_is_a_hand_written_loop(fit, pictures):
         for decayed, wd in ((True, 0.1), (False, 0.0))
     ]
     optimizer = torch.optim.AdamW(groups)
-    data = pictures_of(pictures)
+    data = images_of(image_folder)
     dataset = data.train_dataloader().dataset
     expected.eval()
     expected.requires_grad_(False)
@@ -106,7 +106,7 @@ def test_it_is_a_hand_written_loop(fit, pictures):
             )
 
 
-def test_a_strangers_module_is_thawed_as_ours(fit):
+def test_a_strangers_module_is_unfrozen_as_ours(fit):
     model = Stranger()
     expected = copy.deepcopy(model)
     watch = fit(model, {0: ["top"], 1: ["neck"]}, noise(), max_epochs=2)
@@ -148,7 +148,7 @@ def test_frozen_stages_are_left_out_of_autograd(fit):
     assert kept == [False, False, True]
 
 
-def test_accumulation_and_clipping_go_through_a_thaw(fit):
+def test_accumulation_and_clipping_go_through_a_unfreeze(fit):
     model = Stranger()
     expected = copy.deepcopy(model)
     fit(model, {0: ["top"], 1: ["neck"]}, noise(), max_epochs=2, accumulate_grad_batches=2, gradient_clip_val=0.05)
@@ -170,7 +170,7 @@ def test_accumulation_and_clipping_go_through_a_thaw(fit):
         torch.testing.assert_close(model.state_dict()[key], value, msg=lambda text, key=key: f"{key}: {text}")
 
 
-def test_averaged_weights_go_through_a_thaw(fit):
+def test_averaged_weights_go_through_a_unfreeze(fit):
     model = Stranger()
     watch = fit(
         model,
@@ -188,10 +188,10 @@ def test_averaged_weights_go_through_a_thaw(fit):
             assert near == (key.startswith("body") or key == "neck.0.bias"), key
 
 
-def test_a_compiled_base_goes_through_a_thaw(fit):
-    model, plain = (fine_tuning(base="squeezenet1_1", dropout=0.0) for _ in range(2))
+def test_a_compiled_backbone_goes_through_a_unfreeze(fit):
+    model, plain = (fine_tuning(backbone="squeezenet1_1", dropout=0.0) for _ in range(2))
     # The eager backend captures the graph as the default does, and leaves out the minutes of code generation.
-    model.base.compile(backend="eager")
+    model.backbone.compile(backend="eager")
     schedule = {0: ["head"], 1: ["fire9"]}
     compiled, expected = (fit(m, schedule, max_epochs=2) for m in (model, plain))
     assert compiled.trained == expected.trained
@@ -202,17 +202,17 @@ def test_a_compiled_base_goes_through_a_thaw(fit):
         )
 
 
-def test_the_table_and_the_scalars_say_what_trains(quiet_trainer, pictures, capsys, tmp_path):
+def test_the_table_and_the_scalars_say_what_trains(quiet_trainer, image_folder, capsys, tmp_path):
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    model = fine_tuning(lr=1e-2, lr_decay=0.1)
+    model = fine_tuning(lr=1e-2, layer_decay=0.1)
     trainer = quiet_trainer(
         max_epochs=4,
         callbacks=[StagedUnfreeze(SCHEDULE)],
         logger=TensorBoardLogger(tmp_path, name=None),
         log_every_n_steps=1,
     )
-    trainer.fit(model, pictures_of(pictures))
+    trainer.fit(model, images_of(image_folder))
     text = capsys.readouterr().out
     tables = text.split("epoch ")[1:]
     assert [table.splitlines()[0] for table in tables] == [
@@ -244,7 +244,7 @@ def test_the_table_and_the_scalars_say_what_trains(quiet_trainer, pictures, caps
         ),
         (
             {0: ["head"], 5: ["block4"]},
-            "out of order at block4: stages thaw from the head towards the input, head, last_",
+            "out of order at block4: stages unfreeze from the head towards the input, head, last_",
         ),
         ({0: ["last_conv"], 5: ["head"]}, "out of order at last_conv"),
         ({0: ["head"], 5: ["block5", "block4"]}, "out of order at block5, block4.*none may be left out"),
@@ -262,7 +262,7 @@ def test_a_schedule_that_does_not_fit_is_refused_at_set_up(fit, schedule, messag
         ({1: ["head"]}, "wanted one that begins with epoch 0"),
         ({0: []}, "wanted one that begins with epoch 0"),
         ({0: ["head"], -1: ["block5"]}, "wanted one that begins with epoch 0"),
-        ({0: ["head"], 3: ["block5"], 4: ["head"]}, "thaws head more than once"),
+        ({0: ["head"], 3: ["block5"], 4: ["head"]}, "unfreezes head more than once"),
     ],
 )
 def test_a_schedule_that_cannot_be_meant_is_refused_at_once(schedule, message):
@@ -270,7 +270,7 @@ def test_a_schedule_that_cannot_be_meant_is_refused_at_once(schedule, message):
         StagedUnfreeze(schedule)
 
 
-def test_stages_that_thaw_at_once_may_be_in_any_order(fit):
+def test_stages_that_unfreeze_at_once_may_be_in_any_order(fit):
     watch = fit(fine_tuning(), {0: ["last_conv", "head"]}, max_epochs=1)
     assert watch.trained == {0: {"head", "last_conv"}}
 
@@ -329,17 +329,17 @@ def test_the_audit_comes_with_it_once(quiet_trainer):
         assert sum(isinstance(callback, FreezeAudit) for callback in trainer.callbacks) == wanted
 
 
-def test_a_module_may_do_without_the_audit(quiet_trainer, pictures):
+def test_a_module_may_do_without_the_audit(quiet_trainer, image_folder):
     trainer = quiet_trainer(max_epochs=1, callbacks=[StagedUnfreeze({0: ["head"]})])
-    trainer.fit(fine_tuning(audit=False), pictures_of(pictures))
+    trainer.fit(fine_tuning(audit_freezing=False), images_of(image_folder))
     assert not [callback for callback in trainer.callbacks if isinstance(callback, FreezeAudit)]
 
 
-def test_a_stage_that_thaws_after_the_run_is_told(fit, monkeypatch):
+def test_a_stage_that_unfreezes_after_the_run_is_told(fit, monkeypatch):
     said = []
     monkeypatch.setattr(staged_unfreeze, "rank_zero_info", said.append)
     fit(fine_tuning(), {0: ["head"], 9: ["last_conv"]}, max_epochs=1)
-    assert said == ["last_conv will not thaw, since the run has 1 epochs."]
+    assert said == ["last_conv will not unfreeze, since the run has 1 epochs."]
 
 
 def test_a_changed_schedule_on_resume_shows_both(quiet_trainer, tmp_path):

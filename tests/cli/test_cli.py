@@ -1,4 +1,4 @@
-"""The real command line, in fast runs, on pictures and weights that the tests make."""
+"""The real command line, in fast runs, on images and weights that the tests make."""
 
 import inspect
 import os
@@ -13,8 +13,8 @@ import yaml
 from lightning.pytorch.cli import LightningCLI
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import draw_folder, draw_picture
-from lightning_transfer import ConvBase
+from conftest import draw_folder, draw_image
+from lightning_transfer import Backbone
 from lightning_transfer.cli import main as cli
 from lightning_transfer.monitoring.drawings import DRAWINGS
 from lightning_transfer.utils import precision
@@ -23,24 +23,24 @@ from runs import differing, saved
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 FAST = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-FAST += ["--tensorboard.graph=false"]  # it takes a second, and a pass of the base
+FAST += ["--tensorboard.graph=false"]  # it takes a second, and a pass of the backbone
 
 # Runs of one test share a folder, as a person's do.
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 
 
 @pytest.fixture
-def small(pictures, weights_file):
-    """Flags that put small pictures and a small base in place of a config's own."""
+def small(image_folder, weights_file):
+    """Flags that put small images and a small backbone in place of a config's own."""
 
-    def flags(root=pictures, weights=weights_file):
+    def flags(root=image_folder, weights=weights_file):
         data = [
             "--data=ImageFolderDataModule",
             f"--data.root={root}",
             "--data.image_size=64",
             "--data.num_workers=0",
         ]
-        return [*data, "--model.base=squeezenet1_1", f"--model.weights={weights}", "--model.hidden=16"]
+        return [*data, "--model.backbone=squeezenet1_1", f"--model.weights={weights}", "--model.hidden=16"]
 
     return flags
 
@@ -60,7 +60,7 @@ def test_there_is_a_config_for_each_regime_and_a_few_overlays():
         "feature_extraction.yaml",
         "fine_tuning.yaml",
         "fine_tuning_squeezenet.yaml",
-        "frozen_base.yaml",
+        "frozen_backbone.yaml",
         "pretrain_sketches.yaml",
         "trainer/ddp.yaml",
         "trainer/gpu.yaml",
@@ -72,7 +72,7 @@ def test_there_is_a_config_for_each_regime_and_a_few_overlays():
 def test_feature_extraction_fits_tests_and_leaves_what_it_promises(command, small, passes):
     config = ROOT / "configs" / "feature_extraction.yaml"
     assert command("fit", "--config", config, *small(), *FAST) == 0
-    assert len(passes) == 48, "each picture once"
+    assert len(passes) == 48, "each image once"
     folder = Path("checkpoints") / config.stem
     assert {path.name for path in folder.iterdir()} == LEFT
     fitted = scalars(Path("logs") / config.stem / "version_0")
@@ -81,7 +81,7 @@ def test_feature_extraction_fits_tests_and_leaves_what_it_promises(command, smal
             assert len(fitted[f"{split}/{score}"]) == 2
 
     assert command("fit", "--config", config, *small(), *FAST) == 0
-    assert len(passes) == 48, "the second fit ran the base"
+    assert len(passes) == 48, "the second fit ran the backbone"
     assert scalars(Path("logs") / config.stem / "version_1") == fitted, "the second fit was another"
 
     for number, source in enumerate(([], ["--features.root=null"]), start=2):
@@ -93,21 +93,21 @@ def test_feature_extraction_fits_tests_and_leaves_what_it_promises(command, smal
 
 
 def vgg(small):
-    """The stages of the configs' own base, in a smaller one."""
-    return [*small(), "--model.base=vgg11", "--model.weights=null"]
+    """The stages of the configs' own backbone, in a smaller one."""
+    return [*small(), "--model.backbone=vgg11", "--model.weights=null"]
 
 
 def test_the_three_regimes_start_from_one_another(command, small, capsys):
-    """Each takes what the one before it has learned, and fine-tuning thaws by the config's own schedule."""
+    """Each takes what the one before it has learned, and fine-tuning unfreezes by the config's own schedule."""
     flags = [*vgg(small), *FAST]
     assert command(*FIT, *flags) == 0
     extracted = "checkpoints/feature_extraction/last.ckpt"
-    frozen_config = ["--config", ROOT / "configs" / "frozen_base.yaml"]
+    frozen_config = ["--config", ROOT / "configs" / "frozen_backbone.yaml"]
     assert command("fit", *frozen_config, *flags, f"--model.head_from={extracted}") == 0
-    frozen = "checkpoints/frozen_base/best.ckpt"
+    frozen = "checkpoints/frozen_backbone/best.ckpt"
     tuning_config = ["--config", ROOT / "configs" / "fine_tuning.yaml"]
     capsys.readouterr()
-    start = [f"--model.start_from={frozen}", "--model.weights=nowhere.pth", "--trainer.max_epochs=11"]
+    start = [f"--model.init_from={frozen}", "--model.weights=nowhere.pth", "--trainer.max_epochs=11"]
     assert command("fit", *tuning_config, *flags, *start) == 0
     said = capsys.readouterr().out
     assert [line for line in said.splitlines() if line.startswith("epoch ")] == [
@@ -125,10 +125,10 @@ def test_the_three_regimes_start_from_one_another(command, small, capsys):
     stages = {
         key.split(".")[2]
         for key in before
-        if key.startswith("base.st") and not torch.equal(before[key], after[key])
+        if key.startswith("backbone.st") and not torch.equal(before[key], after[key])
     }
     assert stages == {"block5", "block4"}
-    for config, folder in ((frozen_config, "frozen_base"), (tuning_config, "fine_tuning")):
+    for config, folder in ((frozen_config, "frozen_backbone"), (tuning_config, "fine_tuning")):
         assert {path.name for path in Path("checkpoints", folder).iterdir()} == LEFT
         best = f"--ckpt_path=checkpoints/{folder}/best.ckpt"
         assert command("test", *config, *small(weights="nowhere.pth"), *FAST[1:], best) == 0
@@ -159,7 +159,7 @@ def test_another_schedule_on_resume_is_one_paragraph(command, small, capsys):
     assert "Traceback" not in error
 
 
-def test_all_of_a_small_network_thaws(command, small, capsys):
+def test_all_of_a_small_network_unfreezes(command, small, capsys):
     config = ["--config", ROOT / "configs" / "fine_tuning_squeezenet.yaml"]
     assert command("fit", *config, *small(), *FAST, "--trainer.max_epochs=5") == 0
     said = capsys.readouterr().out
@@ -170,24 +170,24 @@ def test_all_of_a_small_network_thaws(command, small, capsys):
     assert command("test", *config, *small(weights="nowhere.pth"), *FAST[1:], best) == 0
 
 
-def test_the_bundled_base_can_be_trained_again(command):
+def test_the_bundled_backbone_can_be_trained_again(command):
     config = ["--config", ROOT / "configs" / "pretrain_sketches.yaml"]
     few = ["--data.samples={train: 2, validation: 1, test: 1}", "--data.image_size=64", "--data.num_workers=0"]
     assert command("fit", *config, *few, *FAST) == 0
-    base = ConvBase("mobilenet_v3_small", "checkpoints/pretrain_sketches/mobilenet_v3_small.safetensors")
-    assert all(bool(torch.isfinite(value).all()) for value in base.state_dict().values())
+    backbone = Backbone("mobilenet_v3_small", "checkpoints/pretrain_sketches/mobilenet_v3_small.safetensors")
+    assert all(bool(torch.isfinite(value).all()) for value in backbone.state_dict().values())
 
 
 @pytest.mark.slow
-def test_the_ddp_overlay_runs_two_processes(pictures, tmp_path):
+def test_the_ddp_overlay_runs_two_processes(image_folder, tmp_path):
     overlays = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "trainer/ddp.yaml")]
     flags = [
         "--data=ImageFolderDataModule",
-        f"--data.root={pictures}",
+        f"--data.root={image_folder}",
         "--data.image_size=64",
         "--data.num_workers=0",
     ]
-    flags += ["--model.base=vgg11", "--model.weights=null", "--model.hidden=16", "--trainer.devices=2", *FAST]
+    flags += ["--model.backbone=vgg11", "--model.weights=null", "--model.hidden=16", "--trainer.devices=2", *FAST]
     schedule = "--trainer.callbacks.schedule={0: [head], 1: [block5]}"
     done = subprocess.run(
         [sys.executable, "-m", "lightning_transfer", "fit", *overlays, *flags, schedule],
@@ -222,10 +222,12 @@ def test_the_overlay_for_two_machines_asks_for_all_their_devices(command, small,
 
 @pytest.mark.filterwarnings("ignore:The number of training batches")
 def test_the_rate_finder_overlay_adds_to_the_callbacks(command, small):
-    overlays = [f"--config={ROOT / 'configs' / name}" for name in ("frozen_base.yaml", "trainer/lr_finder.yaml")]
+    overlays = [
+        f"--config={ROOT / 'configs' / name}" for name in ("frozen_backbone.yaml", "trainer/lr_finder.yaml")
+    ]
     short = ["--data.batch_size=1", "--trainer.callbacks.num_training_steps=40"]
     assert command("fit", *overlays, *vgg(small), *FAST, *short) == 0
-    checkpoint = torch.load("checkpoints/frozen_base/best.ckpt", weights_only=True)
+    checkpoint = torch.load("checkpoints/frozen_backbone/best.ckpt", weights_only=True)
     rate = checkpoint["optimizer_states"][0]["param_groups"][-1]["lr"]
     assert rate != pytest.approx(1e-4)
     assert 1e-6 <= rate <= 1e-1
@@ -242,7 +244,7 @@ def test_a_config_names_its_own_command_and_what_to_expect():
 
 
 def test_the_checkpoint_needs_neither_weights_nor_arguments_again(
-    command, small, pictures, tmp_path, weights_file
+    command, small, image_folder, tmp_path, weights_file
 ):
     own = tmp_path / "own.pth"
     own.write_bytes(weights_file.read_bytes())
@@ -250,7 +252,7 @@ def test_the_checkpoint_needs_neither_weights_nor_arguments_again(
     own.unlink()
     data = [
         "--data=ImageFolderDataModule",
-        f"--data.root={pictures}",
+        f"--data.root={image_folder}",
         "--data.image_size=64",
         "--data.num_workers=0",
     ]
@@ -288,7 +290,7 @@ def test_extract_makes_the_store_that_fit_uses(command, small, passes, capsys):
 
 
 def folder_with(tmp_path, change):
-    root = draw_folder(tmp_path / "pictures")
+    root = draw_folder(tmp_path / "images")
     change(root)
     return root
 
@@ -303,7 +305,7 @@ def one_class(root):
 
 
 def other_class(root):
-    draw_picture(root / "train" / "horses" / "one.jpg", (0, 0, 0), 0)
+    draw_image(root / "train" / "horses" / "one.jpg", (0, 0, 0), 0)
 
 
 def zero_bytes(root):
@@ -313,14 +315,14 @@ def zero_bytes(root):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (empty_class, "train/empty holds no pictures"),
+        (empty_class, "train/empty holds no images"),
         (one_class, "holds one class only, 'cats'"),
         (other_class, "validation lacks horses"),
-        (zero_bytes, "validation/cats/cats.2.jpg cannot be read as a picture"),
+        (zero_bytes, "validation/cats/cats.2.jpg cannot be read as an image"),
         (lambda root: root.rename(root.with_name("elsewhere")), "does not exist"),
     ],
 )
-def test_unusable_pictures_are_one_paragraph(change, message, command, small, tmp_path, capsys):
+def test_unusable_images_are_one_paragraph(change, message, command, small, tmp_path, capsys):
     root = folder_with(tmp_path, change)
     assert command(*FIT, *small(root), *FAST, "--data.num_workers=1") == 1
     error = capsys.readouterr().err.rpartition("error: ")[2]
@@ -333,12 +335,12 @@ def test_unusable_pictures_are_one_paragraph(change, message, command, small, tm
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--model.base=vgg61"], "Nearest: vgg19, vgg16"),
-        (["--model.until=fire99"], "has no stage 'fire99' (did you mean fire9?)"),
-        (["--model.base=resnet18"], "does not fit resnet18: 100 missing"),
+        (["--model.backbone=vgg61"], "Nearest: vgg19, vgg16"),
+        (["--model.last_stage=fire99"], "has no stage 'fire99' (did you mean fire9?)"),
+        (["--model.backbone=resnet18"], "does not fit resnet18: 100 missing"),
         (["--model.weights=nowhere.pth"], "There is no weights file nowhere.pth"),
         (["--ckpt_path=nowhere.ckpt"], "There is no checkpoint nowhere.ckpt"),
-        (["--data.image_size=5"], "Pictures of 5 × 5 are too small for squeezenet1_1"),
+        (["--data.image_size=5"], "Images of 5 × 5 are too small for squeezenet1_1"),
     ],
 )
 def test_wrong_arguments_are_one_paragraph(flags, message, command, small, capsys):
@@ -382,13 +384,13 @@ def test_on_bad_image_skip_goes_on(command, small, tmp_path):
     root = folder_with(tmp_path, zero_bytes)
     options = ["--data.on_bad_image=skip", "--data.max_pixels=1920", "--data.allow_duplicates=true"]
     assert command(*FIT, *small(root), *FAST, *options) == 0
-    assert "validation/cats/cats.2.jpg" in Path("bad_pictures.csv").read_text()
+    assert "validation/cats/cats.2.jpg" in Path("bad_images.csv").read_text()
 
 
 def test_summary_prints_the_table(command, capsys):
-    assert command("summary", "--base", "squeezenet1_1", "--image_size", "64") == 0
+    assert command("summary", "--backbone", "squeezenet1_1", "--image_size", "64") == 0
     assert "722,496" in capsys.readouterr().out
-    assert command("summary", "--base", "vit_b_16") == 1
+    assert command("summary", "--backbone", "vit_b_16") == 1
     assert "built of attention" in capsys.readouterr().err
 
 
@@ -438,7 +440,7 @@ def test_the_list_of_commands_says_what_they_say_of_themselves(command, capsys):
 
 def test_a_command_imports_what_it_uses(checkpoints, tmp_path):
     """In a fresh process, since this one has imported everything."""
-    draw_picture(tmp_path / "a.jpg", (200, 90, 60), 0)
+    draw_image(tmp_path / "a.jpg", (200, 90, 60), 0)
     code = "import sys; from lightning_transfer.cli.main import main; main(); print(*sys.modules, file=sys.stderr)"
     arguments = ["classify", str(checkpoints["FeatureClassifier"]), "a.jpg"]
     run = subprocess.run(
@@ -463,9 +465,9 @@ def test_the_frozen_prefix_runs_once_a_view(command, small, passes, capsys):
     assert (store / "manifest.json").exists()
     best = "--ckpt_path=checkpoints/fine_tuning/best.ckpt"
     assert command("test", *CACHED, *small(weights="nowhere.pth"), *FAST[1:], best) == 0
-    assert len(passes) == 5 * 24 + 12 + 12 + 12, "tested on pictures"
+    assert len(passes) == 5 * 24 + 12 + 12 + 12, "tested on images"
     before = torch.load("checkpoints/fine_tuning/last.ckpt", weights_only=True)["state_dict"]
-    assert {key.split(".")[2] for key in before if key.startswith("base.stages")} == {
+    assert {key.split(".")[2] for key in before if key.startswith("backbone.stages")} == {
         f"block{number}" for number in range(1, 6)
     }
 
@@ -488,7 +490,7 @@ def test_where_there_is_no_tensorboard_nothing_is_drawn(flags, command, small):
 
 
 def test_a_drawing_is_on_by_its_flag(command, small):
-    images = {"confusion_matrix", "wrong_pictures", "first_layer_filters"}
+    images = {"confusion_matrix", "wrong_images", "first_layer_filters"}
     off = [f"--tensorboard.{name}=false" for name in DRAWINGS]
     for number, (on, seen) in enumerate(({"filters": {"first_layer_filters"}} | {"": set()}).items()):
         flags = [*off, *([f"--tensorboard.{on}=true"] if on else [])]

@@ -1,8 +1,8 @@
-"""A word stands for the right data module, and its pictures are there."""
+"""A word stands for the right data module, and its images are there."""
 
 import pytest
 
-from conftest import COLOURS, draw_folder, draw_picture
+from conftest import COLOURS, draw_folder, draw_image
 from lightning_transfer import CatsAndDogsDataModule, ImageFolderDataModule, SketchPetsDataModule
 from lightning_transfer.cli.data_by_name import data_by_name
 from lightning_transfer.errors import DataError
@@ -35,7 +35,7 @@ def test_sketches_of_two_sizes_do_not_share_a_folder(tmp_path, monkeypatch):
 def test_the_seed_is_that_of_the_split(tmp_path):
     for name in ("cats", "dogs"):
         for number in range(8):
-            draw_picture(tmp_path / name / f"{number}.jpg", COLOURS[name], number)
+            draw_image(tmp_path / name / f"{number}.jpg", COLOURS[name], number)
     splits = [data_by_name(str(tmp_path), split_seed=seed).scan.splits["train"].paths for seed in (0, 0, 1)]
     assert splits[0] == splits[1] != splits[2]
 

@@ -8,7 +8,7 @@ from lightning_transfer.comparison.statistics import wilson
 
 
 def stages_with(*accuracies, total=1000):
-    """Stages of one parameter and ten operations each; the pictures that are right are the first ones."""
+    """Stages of one parameter and ten operations each; the images that are right are the first ones."""
     return [
         ProbedStage(f"block{n}", (8 * n, 4, 5), n, 10 * n, np.arange(total) < round(accuracy * total))
         for n, accuracy in enumerate(accuracies, start=1)
@@ -38,7 +38,7 @@ def test_the_interval_is_wilsons():
     ("accuracies", "choice"),
     [
         ((0.6, 0.8, 0.95), "block3"),
-        # Of nested sets of right pictures, 5 apart are chance (p = 0.06), and 6 are not (p = 0.03).
+        # Of nested sets of right images, 5 apart are chance (p = 0.06), and 6 are not (p = 0.03).
         ((0.6, 0.945, 0.95), "block2"),
         ((0.6, 0.944, 0.95), "block3"),
         ((0.6, 0.95, 0.8), "block2"),
@@ -53,20 +53,20 @@ def test_the_earliest_stage_is_chosen_that_none_beats(accuracies, choice):
 
 def test_the_advice_is_all_where_the_last_stage_is_best():
     assert advice(stages_with(0.6, 0.8, 0.95)) == (
-        "Keep all of the base: 95.0% of the validation pictures right, against 80.0% with block2, the best before "
+        "Keep all of the backbone: 95.0% of the validation images right, against 80.0% with block2, the best before "
         "it, more than chance explains (p = 1.4e-45)."
     )
 
 
 def test_the_advice_names_the_better_stage_and_what_is_saved():
     assert advice(stages_with(0.6, 0.945, 0.95, 0.8)) == (
-        "Keep the base until block2 (--model.until block2): 94.5% of the validation pictures right; block3 has "
+        "Keep the backbone until block2 (--model.last_stage block2): 94.5% of the validation images right; block3 has "
         "95.0%, which may be chance (p = 0.062). It saves 50% of the parameters and 50% of the compute."
     )
 
 
-def test_the_advice_names_all_of_the_base_where_it_is_worse():
+def test_the_advice_names_all_of_the_backbone_where_it_is_worse():
     assert advice(stages_with(0.6, 0.7, 0.95, 0.8)) == (
-        "Keep the base until block3 (--model.until block3): 95.0% of the validation pictures right; none has "
-        "more, and all of the base 80.0%. It saves 25% of the parameters and 25% of the compute."
+        "Keep the backbone until block3 (--model.last_stage block3): 95.0% of the validation images right; none has "
+        "more, and all of the backbone 80.0%. It saves 25% of the parameters and 25% of the compute."
     )

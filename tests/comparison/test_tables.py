@@ -27,18 +27,16 @@ def test_a_row_says_what_a_regime_reached():
 
 
 def test_of_several_seeds_there_are_the_mean_and_each():
-    outcomes = {"frozen_base": [outcome(0.93, 10.0), outcome(0.95, 20.0)]}
+    outcomes = {"frozen_backbone": [outcome(0.93, 10.0), outcome(0.95, 20.0)]}
     (row,) = rows(outcomes)
-    assert row[:2] == ("frozen base", "94.0%")
+    assert row[:2] == ("frozen backbone", "94.0%")
     assert row[6] == "0:20"
-    assert detail_lines(outcomes) == ["frozen base: train 0:15, test 0:05; by seed 93.0%, 95.0%"]
+    assert detail_lines(outcomes) == ["frozen backbone: train 0:15, test 0:05; by seed 93.0%, 95.0%"]
 
 
 def test_the_best_is_chosen_where_it_is_better_than_chance():
     words = advice({"feature_extraction": [outcome(0.90, 5.0)], "fine_tuning": [outcome(0.96, 100.0)]})
-    assert words.startswith(
-        "Choose fine-tuning: 96.0% of the test pictures right, against 90.0% with feature extr"
-    )
+    assert words.startswith("Choose fine-tuning: 96.0% of the test images right, against 90.0% with feature extr")
     assert "more than chance explains" in words
 
 
@@ -46,7 +44,7 @@ def test_the_cheapest_is_chosen_where_the_best_is_no_better_than_chance():
     words = advice(
         {
             "feature_extraction": [outcome(0.943, 5.0)],
-            "frozen_base": [outcome(0.90, 1.0)],
+            "frozen_backbone": [outcome(0.90, 1.0)],
             "fine_tuning": [outcome(0.945, 100.0)],
         }
     )
@@ -57,15 +55,18 @@ def test_the_cheapest_is_chosen_where_the_best_is_no_better_than_chance():
 
 
 def test_a_best_that_is_also_the_cheapest_may_owe_it_to_chance():
-    words = advice({"feature_extraction": [outcome(0.943, 5.0)], "frozen_base": [outcome(0.942, 50.0)]})
+    words = advice({"feature_extraction": [outcome(0.943, 5.0)], "frozen_backbone": [outcome(0.942, 50.0)]})
     assert words.startswith("Choose feature extraction: 94.3%")
     assert "which may be chance (p = 1)" in words
 
 
 def test_each_pair_and_seed_has_a_line():
-    outcomes = {"feature_extraction": [outcome(0.9, 1), outcome(0.9, 1)], "frozen_base": [outcome(0.91, 1)] * 2}
+    outcomes = {
+        "feature_extraction": [outcome(0.9, 1), outcome(0.9, 1)],
+        "frozen_backbone": [outcome(0.91, 1)] * 2,
+    }
     lines = difference_lines(outcomes)
     assert len(lines) == 2
     assert lines[1].startswith(
-        "frozen base less feature extraction, seed 1: +1.0%; 10 pictures only the first has right, 0 only the"
+        "frozen backbone less feature extraction, seed 1: +1.0%; 10 images only the first has right, 0 only the"
     )

@@ -1,4 +1,4 @@
-"""What augmentation does to pictures, and that nothing but (seed, epoch, sample) decides it."""
+"""What augmentation does to images, and that nothing but (seed, epoch, sample) decides it."""
 
 import dataclasses
 
@@ -18,13 +18,13 @@ NOTHING = Augmentation(flip=False, rotation=0, shift=0, shear=0, zoom=0, colour=
 
 
 @pytest.fixture
-def picture():
+def image():
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     return Image.fromarray(noise)
 
 
-def results(augmentation, picture, number=40):
-    return [np.asarray(augmentation(picture, [0, epoch, 0])) for epoch in range(number)]
+def results(augmentation, image, number=40):
+    return [np.asarray(augmentation(image, [0, epoch, 0])) for epoch in range(number)]
 
 
 def test_the_default_is_the_books_set():
@@ -38,14 +38,14 @@ def test_the_default_is_the_books_set():
     }
 
 
-def test_without_any_of_it_a_picture_stays_what_it_is(picture):
-    assert all(np.array_equal(result, np.asarray(picture)) for result in results(NOTHING, picture, 5))
+def test_without_any_of_it_a_image_stays_what_it_is(image):
+    assert all(np.array_equal(result, np.asarray(image)) for result in results(NOTHING, image, 5))
 
 
-def test_flip_alone_mirrors_one_picture_in_two(picture):
-    plain, mirrored = np.asarray(picture), np.asarray(picture)[:, ::-1]
-    flipped = [np.array_equal(r, mirrored) for r in results(dataclasses.replace(NOTHING, flip=True), picture, 400)]
-    kept = [np.array_equal(r, plain) for r in results(dataclasses.replace(NOTHING, flip=True), picture, 400)]
+def test_flip_alone_mirrors_one_image_in_two(image):
+    plain, mirrored = np.asarray(image), np.asarray(image)[:, ::-1]
+    flipped = [np.array_equal(r, mirrored) for r in results(dataclasses.replace(NOTHING, flip=True), image, 400)]
+    kept = [np.array_equal(r, plain) for r in results(dataclasses.replace(NOTHING, flip=True), image, 400)]
     assert all(a != b for a, b in zip(flipped, kept, strict=True))
     assert 150 < sum(flipped) < 250  # five standard deviations
 
@@ -81,7 +81,7 @@ def test_zoom_and_rotation_keep_within_their_limits():
     assert -33 < angles.min() < -25
 
 
-def test_colour_changes_no_shape(picture):
+def test_colour_changes_no_shape(image):
     gray = Image.new("RGB", (8, 8), (100, 100, 100))
     values = {tuple(result[0, 0]) for result in results(dataclasses.replace(NOTHING, colour=0.2), gray)}
     assert len(values) > 10
@@ -98,20 +98,20 @@ def test_what_was_outside_is_a_neutral_gray():
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**63), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_seed_epoch_and_sample_alone_decide(seed, epoch, sample):
-    picture = Image.effect_noise((24, 24), 90).convert("RGB")
+    image = Image.effect_noise((24, 24), 90).convert("RGB")
     augmentation = Augmentation(colour=0.3)
     torch.manual_seed(1)
-    once = augmentation(picture, [seed, epoch, sample])
+    once = augmentation(image, [seed, epoch, sample])
     torch.manual_seed(2)
-    assert once == Augmentation(colour=0.3)(picture, [seed, epoch, sample])
-    assert once.size == picture.size
+    assert once == Augmentation(colour=0.3)(image, [seed, epoch, sample])
+    assert once.size == image.size
 
 
-def test_what_others_draw_from_torch_is_left_alone(picture):
+def test_what_others_draw_from_torch_is_left_alone(image):
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    Augmentation()(picture, [1, 2, 3])
+    Augmentation()(image, [1, 2, 3])
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -129,9 +129,9 @@ def test_a_value_out_of_range_is_named(flags, message):
         Augmentation(**flags)
 
 
-def data(pictures, **arguments):
+def data(image_folder, **arguments):
     defaults = {"image_size": 16, "batch_size": 5, "num_workers": 0}
-    return ImageFolderDataModule(str(pictures), **(defaults | arguments))
+    return ImageFolderDataModule(str(image_folder), **(defaults | arguments))
 
 
 def epoch_of(loader, epoch):
@@ -140,32 +140,32 @@ def epoch_of(loader, epoch):
     return torch.cat(images), torch.cat(labels)
 
 
-def test_training_pictures_are_new_in_each_epoch_and_others_never(pictures):
-    module = data(pictures)
+def test_training_images_are_new_in_each_epoch_and_others_never(image_folder):
+    module = data(image_folder)
     first, second = (epoch_of(module.train_dataloader(), epoch)[0] for epoch in (0, 1))
     plain = torch.stack([image for image, _ in module.dataset("train")])
     distances = [(plain.float() - image.float()).abs().mean((1, 2, 3)).min() for image in (*first, *second)]
-    assert sum(distance > 0 for distance in distances) >= 46, "48 pictures of two epochs"
+    assert sum(distance > 0 for distance in distances) >= 46, "48 images of two epochs"
     dataset = AugmentedDataset(module.dataset("train"), Augmentation(), 0)
     assert not torch.equal(dataset[0, 7][0], dataset[1, 7][0])
     loaders = {
         "validation": [module.val_dataloader()],
         "test": [module.test_dataloader(), module.predict_dataloader()],
     }
-    for split, evaluating in loaders.items():
+    for split, eval_mode in loaders.items():
         expected = torch.stack([image for image, _ in module.dataset(split)])
-        assert all(torch.equal(epoch_of(loader, 3)[0], expected) for loader in evaluating)
-    off = epoch_of(data(pictures, augmentation=None).train_dataloader(), 0)[0]
+        assert all(torch.equal(epoch_of(loader, 3)[0], expected) for loader in eval_mode)
+    off = epoch_of(data(image_folder, augmentation=None).train_dataloader(), 0)[0]
     assert {image.numpy().tobytes() for image in off} == {image.numpy().tobytes() for image in plain}
 
 
-def test_batches_and_workers_do_not_enter(pictures):
-    expected = [epoch_of(data(pictures, seed=4).train_dataloader(), epoch) for epoch in (0, 1, 2)]
+def test_batches_and_workers_do_not_enter(image_folder):
+    expected = [epoch_of(data(image_folder, seed=4).train_dataloader(), epoch) for epoch in (0, 1, 2)]
     for arguments in ({"num_workers": 1}, {"num_workers": 2}, {"batch_size": 7}):
-        loader = data(pictures, seed=4, **arguments).train_dataloader()
+        loader = data(image_folder, seed=4, **arguments).train_dataloader()
         for epoch in (2, 0, 1):  # workers that live on must learn of the epoch
             images, labels = epoch_of(loader, epoch)
             assert torch.equal(images, expected[epoch][0])
             assert torch.equal(labels, expected[epoch][1])
-    other = epoch_of(data(pictures, seed=5).train_dataloader(), 0)
+    other = epoch_of(data(image_folder, seed=5).train_dataloader(), 0)
     assert not torch.equal(other[0], expected[0][0])

@@ -35,7 +35,7 @@ def told(monkeypatch):
 
 
 def jpeg(animal, number):
-    """A picture's file, different for each animal and number."""
+    """An image's file, different for each animal and number."""
     file = BytesIO()
     Image.new("RGB", (8, 6), (10 * number, 255 * (animal == "dog"), 0)).save(file, "JPEG")
     return file.getvalue()
@@ -168,7 +168,7 @@ def test_no_network_names_the_way_out(tmp_path, served, monkeypatch):
 def test_unreadable_and_missing_ones_are_replaced(tmp_path, told):
     files = contents("kaggle")
     files["train/cat.1.jpg"] = files["train/cat.1.jpg"][:-40]
-    files["train/cat.4.jpg"] = b"not a picture"  # the first to step in
+    files["train/cat.4.jpg"] = b"not an image"  # the first to step in
     del files["train/cat.5.jpg"], files["train/cat.2.jpg"], files["train/dog.3.jpg"]
     files["train/cat.11.jpg"] = jpeg("cat", 11)
     data = prepare(tmp_path, as_folder(files, tmp_path / "copy"))
@@ -185,7 +185,7 @@ def test_unreadable_and_missing_ones_are_replaced(tmp_path, told):
 
 def test_nothing_is_left_to_step_in(tmp_path):
     files = contents("filtered")
-    files["cats_and_dogs_filtered/validation/dogs/dog.20.jpg"] = b"not a picture"
+    files["cats_and_dogs_filtered/validation/dogs/dog.20.jpg"] = b"not an image"
     message = r"dog\.20\.jpg cannot be read \(neither JPEG, PNG, WebP nor BMP\), and .*copy has none"
     with pytest.raises(errors.DataError, match=message):
         prepare(tmp_path, as_zip(files, tmp_path / "copy"))
@@ -213,7 +213,7 @@ def test_what_is_there_is_used_untouched(tmp_path):
         [name for name in BUILT if "train/dogs" not in name] + ["train/dogs/readme.txt"],
         [*BUILT, "train/birds/1.jpg"],
     ],
-    ids=["other", "no test", "no pictures", "three classes"],
+    ids=["other", "no test", "no images", "three classes"],
 )
 def test_something_else_there_is_refused_and_left(tmp_path, names):
     root = as_folder(dict.fromkeys(names, b""), tmp_path / "data" / "pets")
@@ -297,7 +297,7 @@ def test_a_damaged_archive_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("make", [as_folder, as_zip])
-def test_a_file_too_large_for_a_picture_is_refused(tmp_path, monkeypatch, make):
+def test_a_file_too_large_for_a_image_is_refused(tmp_path, monkeypatch, make):
     monkeypatch.setattr(module, "MAX_BYTES", len(jpeg("cat", 0)) - 1)
     with pytest.raises(errors.DataError, match=r"train/cat\.0\.jpg in .*copy has more than \d+ bytes"):
         prepare(tmp_path, make(contents("kaggle"), tmp_path / "copy"))

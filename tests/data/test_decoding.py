@@ -8,7 +8,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 from torchvision.transforms.v2 import functional
 
-from lightning_transfer.data.decoding import UnreadablePictureError, load_image, resize_image, to_tensor
+from lightning_transfer.data.decoding import UnreadableImageError, load_image, resize_image, to_tensor
 from lightning_transfer.errors import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
@@ -150,11 +150,11 @@ def test_to_tensor_is_channels_height_width_in_fresh_memory():
     assert tensor.is_contiguous()
     assert np.array_equal(tensor.numpy(), NOISE.transpose(2, 0, 1))
     tensor.zero_()
-    assert np.array_equal(image, NOISE), "the tensor shares the picture's memory"
+    assert np.array_equal(image, NOISE), "the tensor shares the image's memory"
 
 
 def bad_files(folder):
-    """One file for each way in which a file can fail to be a picture."""
+    """One file for each way in which a file can fail to be an image."""
     for suffix in ("jpg", "png", "webp", "bmp"):
         whole = save(folder / f"whole.{suffix}", NOISE).read_bytes()
         (folder / f"truncated.{suffix}").write_bytes(whole[: len(whole) * 2 // 3])
@@ -175,10 +175,10 @@ def bad_files(folder):
 )
 def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path, name):
     bad_files(tmp_path)
-    with pytest.raises(UnreadablePictureError) as caught:
+    with pytest.raises(UnreadableImageError) as caught:
         load_image(tmp_path / name)
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path / name} cannot be read as a picture (")
+    assert message.startswith(f"{tmp_path / name} cannot be read as an image (")
     assert message.endswith("): replace or remove it.")
     assert "\n" not in message
     assert isinstance(caught.value, DataError)
@@ -202,11 +202,11 @@ def test_a_large_jpeg_is_decoded_at_a_reduced_scale(tmp_path, size, decoded):
 
 
 def test_a_turned_jpeg_is_upright_at_a_reduced_scale(tmp_path):
-    picture = Image.new("RGB", (400, 320), (255, 255, 255))
-    picture.paste((200, 0, 0), (0, 0, 400, 100))
+    image = Image.new("RGB", (400, 320), (255, 255, 255))
+    image.paste((200, 0, 0), (0, 0, 400, 100))
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "turned.jpg", exif=exif)
     upright = load_image(tmp_path / "turned.jpg", 150)
     assert upright.size == (160, 200)
     right = np.asarray(upright)[100, 130]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_transfer.data.folder import SPLITS, Samples, find_pictures, scan_folder
+from lightning_transfer.data.folder import SPLITS, Samples, find_images, scan_folder
 from lightning_transfer.errors import DataError
 
 
@@ -33,7 +33,7 @@ def split_root(root, splits=SPLITS, **counts):
 
 
 def counted(scan):
-    """Split to the number of pictures in each class folder."""
+    """Split to the number of images in each class folder."""
     return {
         split: Counter(PurePosixPath(path).parent.name for path in samples.paths)
         for split, samples in scan.splits.items()
@@ -63,7 +63,7 @@ def test_a_label_means_the_same_class_in_every_split(tmp_path):
         assert [PurePosixPath(path).parent.name for path in samples.paths] == ["a", "b", "z"]
 
 
-def test_suffixes_of_pictures_in_any_case(tmp_path):
+def test_suffixes_of_images_in_any_case(tmp_path):
     names = ["a.JPG", "b.jpeg", "c.png", "d.webp", "e.Bmp"]
     touch(split_root(tmp_path, ants=1, dogs=1), *(f"train/ants/{name}" for name in names))
     assert [p.rpartition("/")[2] for p in scan_folder(tmp_path).splits["train"].paths[1:6]] == names
@@ -76,7 +76,7 @@ def test_hidden_entries_and_macosx_are_ignored(tmp_path):
     assert scan_folder(tmp_path) == expected
 
 
-def test_what_is_no_picture_is_listed_with_its_reason(tmp_path):
+def test_what_is_no_image_is_listed_with_its_reason(tmp_path):
     expected = scan_folder(split_root(tmp_path)).splits
     touch(tmp_path, "README.md", "extra/1.jpg", "train/labels.csv", "train/cats/notes.txt", "test/cats/in/1.jpg")
     os.mkfifo(tmp_path / "train/dogs/pipe.jpg")
@@ -86,7 +86,7 @@ def test_what_is_no_picture_is_listed_with_its_reason(tmp_path):
         "README.md": "not one of train, validation, test",
         "extra": "not one of train, validation, test",
         "train/labels.csv": "a file beside the class folders",
-        "train/cats/notes.txt": "not a picture (.bmp, .jpeg, .jpg, .png, .webp)",
+        "train/cats/notes.txt": "not an image (.bmp, .jpeg, .jpg, .png, .webp)",
         "train/dogs/pipe.jpg": "not a regular file",
         "test/cats/in": "not a regular file",
     }
@@ -142,7 +142,7 @@ def test_a_class_added_later_leaves_the_others_where_they_were(tmp_path):
     weights=st.tuples(*[st.integers(1, 4)] * 3),
     seed=st.integers(0, 2**40),
 )
-def test_no_picture_is_lost_or_in_two_splits_and_each_class_has_its_shares(counts, weights, seed):
+def test_no_image_is_lost_or_in_two_splits_and_each_class_has_its_shares(counts, weights, seed):
     shares = [weight / sum(weights) for weight in weights]
     with TemporaryDirectory() as root:
         fill(Path(root), **{f"class{i}": count for i, count in enumerate(counts)})
@@ -161,13 +161,13 @@ def test_no_picture_is_lost_or_in_two_splits_and_each_class_has_its_shares(count
         (".", r"{root} is a file, not a folder: wanted {root}/train"),
         ("a/1", "{root} holds one class only, 'a'"),
         (".hidden/1 1", r"{root} holds no class folders: wanted {root}/<class>/\*\.jpg"),
-        ("a/1 b/.1", r"class folder {root}/b holds no pictures \(.*\.jpg"),
-        ("a/1 a/2 a/3 a/4 b/1 b/2 b/3", "{root}/b holds 3 pictures, too few to give validation its share of 25%"),
+        ("a/1 b/.1", r"class folder {root}/b holds no images \(.*\.jpg"),
+        ("a/1 a/2 a/3 a/4 b/1 b/2 b/3", "{root}/b holds 3 images, too few to give validation its share of 25%"),
         ("train/a/1 train/b/1", r"{root} has a folder train but none called validation\."),
         ("train/a/1 val/a/1", r"none called validation; rename {root}/val to {root}/validation\?"),
         ("test/a/1 val/a/1", "{root} has no folder train, but has test, val: wanted {root}/train.* Rename"),
         ("train/a/1 train/b/1 validation/b/1", "{root}/validation lacks a"),
-        ("train/a/1 train/b/.1 validation/b/1", "{root}/train/b holds no pictures"),
+        ("train/a/1 train/b/.1 validation/b/1", "{root}/train/b holds no images"),
         (
             "train/a/1 train/b/1 train/c/1 validation/a/1 validation/b/1 test/a/1 test/b/1 test/c/1 test/d/1",
             "different classes: {root}/train lacks d; {root}/validation lacks c, d. Each needs every class",
@@ -175,7 +175,7 @@ def test_no_picture_is_lost_or_in_two_splits_and_each_class_has_its_shares(count
     ],
 )
 def test_what_is_wrong_with_a_folder_is_told(tmp_path, paths, message):
-    root = tmp_path / "pictures"
+    root = tmp_path / "images"
     touch(root, *(path if path == "." else f"{path}.jpg" for path in paths.split()))
     with pytest.raises(DataError, match=message.format(root=re.escape(str(root)))):
         scan_folder(root)
@@ -191,7 +191,7 @@ def test_shares_that_are_no_shares_are_refused(tmp_path, shares):
     ("count", "kept"),
     [(0, ""), (1, "a1"), (2, "a1 b1"), (4, "a1 a2 b1 c1"), (5, "a1 a2 b1 c1 c2"), (99, "a1 a2 a3 b1 c1 c2")],
 )
-def test_the_first_pictures_are_taken_class_by_class_in_turn(count, kept):
+def test_the_first_images_are_taken_class_by_class_in_turn(count, kept):
     samples = Samples(("a1", "c1", "a2", "b1", "c2", "a3"), (0, 2, 0, 1, 2, 0))
     first = samples.first(count)
     assert sorted(first.paths) == kept.split()
@@ -199,21 +199,21 @@ def test_the_first_pictures_are_taken_class_by_class_in_turn(count, kept):
     assert ["abc"[label] for label in first.labels] == [path[0] for path in first.paths]
 
 
-def test_pictures_are_found_at_any_depth_in_order(tmp_path):
+def test_images_are_found_at_any_depth_in_order(tmp_path):
     root = touch(tmp_path / "new", "b.jpg", "B/z.PNG", "B/a/y.webp", "a.txt", ".hidden/x.jpg", "__MACOSX/x.jpg")
     touch(tmp_path / "elsewhere", "x.jpg")
     (root / "link.jpg").symlink_to(tmp_path / "elsewhere" / "x.jpg")
     (root / "inside.jpg").symlink_to(root / "b.jpg")
     (root / "folder").symlink_to(root / "B")
     os.mkfifo(root / "pipe.jpg")
-    pictures, left_out = find_pictures(root)
-    assert pictures == ("B/a/y.webp", "B/z.PNG", "b.jpg", "inside.jpg")
+    image_folder, left_out = find_images(root)
+    assert image_folder == ("B/a/y.webp", "B/z.PNG", "b.jpg", "inside.jpg")
     assert left_out == (("link.jpg", "a link that leads out of the folder"),)
 
 
-def test_a_folder_without_pictures_is_named(tmp_path):
+def test_a_folder_without_images_is_named(tmp_path):
     touch(tmp_path / "new", "notes.txt")
-    with pytest.raises(DataError, match=r"There are no pictures in .*new \(\.bmp, "):
-        find_pictures(tmp_path / "new")
+    with pytest.raises(DataError, match=r"There are no images in .*new \(\.bmp, "):
+        find_images(tmp_path / "new")
     with pytest.raises(DataError, match=r"nowhere does not exist"):
-        find_pictures(tmp_path / "nowhere")
+        find_images(tmp_path / "nowhere")

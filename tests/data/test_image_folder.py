@@ -1,4 +1,4 @@
-"""The data module's loaders, on pictures whose colour tells their class."""
+"""The data module's loaders, on images whose colour tells their class."""
 
 import shutil
 
@@ -7,7 +7,7 @@ import torch
 
 from lightning_transfer import ImageFolderDataModule
 from lightning_transfer.data import image_folder as module
-from lightning_transfer.data.decoding import UnreadablePictureError
+from lightning_transfer.data.decoding import UnreadableImageError
 from lightning_transfer.errors import DataError
 
 
@@ -21,7 +21,7 @@ def skipping(root, **arguments):
 
 
 def epoch_of(loader, epoch):
-    """All pictures and labels of one epoch; Lightning makes the same call."""
+    """All images and labels of one epoch; Lightning makes the same call."""
     loader.sampler.set_epoch(epoch)
     images, labels = zip(*loader, strict=True)
     return torch.cat(images), torch.cat(labels)
@@ -32,16 +32,16 @@ def same(one, other):
 
 
 @pytest.fixture
-def damaged(pictures, tmp_path):
-    """The pictures, of which one to train and one to test on is cut off."""
-    root = shutil.copytree(pictures, tmp_path / "damaged")
+def damaged(image_folder, tmp_path):
+    """The images, of which one to train and one to test on is cut off."""
+    root = shutil.copytree(image_folder, tmp_path / "damaged")
     for path in (root / "train/dogs/dogs.3.jpg", root / "test/cats/cats.1.jpg"):
         path.write_bytes(path.read_bytes()[:300])
     return root
 
 
-def test_batches_have_the_promised_shapes_and_dtypes(pictures):
-    data = make(pictures)
+def test_batches_have_the_promised_shapes_and_dtypes(image_folder):
+    data = make(image_folder)
     data.setup("fit")
     batches = list(data.train_dataloader())
     assert [len(labels) for _, labels in batches] == [5, 5, 5, 5, 4]
@@ -54,28 +54,28 @@ def test_batches_have_the_promised_shapes_and_dtypes(pictures):
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-def test_labels_agree_with_the_colour_of_the_pictures(pictures, resize):
-    data = make(pictures, resize=resize)
+def test_labels_agree_with_the_colour_of_the_images(image_folder, resize):
+    data = make(image_folder, resize=resize)
     for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
         images, labels = epoch_of(loader, 0)
         red, _, blue = images.float().mean((2, 3)).T
         assert torch.equal((blue > red).long(), labels), "cats are drawn red, dogs blue"
 
 
-def test_the_order_to_train_in_depends_on_seed_and_epoch_alone(pictures):
-    loader = make(pictures, seed=1).train_dataloader()
+def test_the_order_to_train_in_depends_on_seed_and_epoch_alone(image_folder):
+    loader = make(image_folder, seed=1).train_dataloader()
     epochs = [epoch_of(loader, epoch) for epoch in (0, 1)]
     assert not same(*epochs)
-    assert not same(epoch_of(make(pictures, seed=2).train_dataloader(), 0), epochs[0])
+    assert not same(epoch_of(make(image_folder, seed=2).train_dataloader(), 0), epochs[0])
     for workers in (0, 2):
-        loader = make(pictures, seed=1, num_workers=workers).train_dataloader()
+        loader = make(image_folder, seed=1, num_workers=workers).train_dataloader()
         for epoch in (1, 0):  # the other way round, so that epochs before cannot matter
             assert same(epoch_of(loader, epoch), epochs[epoch])
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_evaluation_takes_the_pictures_in_order(pictures, split):
-    data = make(pictures)
+def test_evaluation_takes_the_images_in_order(image_folder, split):
+    data = make(image_folder)
     loaders = {"validation": [data.val_dataloader()], "test": [data.test_dataloader(), data.predict_dataloader()]}
     dataset = data.dataset(split)
     expected = torch.stack([image for image, _ in dataset]), torch.tensor([label for _, label in dataset])
@@ -84,35 +84,35 @@ def test_evaluation_takes_the_pictures_in_order(pictures, split):
         assert same(epoch_of(loader, 3), expected)
 
 
-def test_crop_and_squash_differ_and_the_size_is_kept(pictures):
-    squashed, cropped = (make(pictures, resize=resize).dataset("test")[0][0] for resize in ("squash", "crop"))
+def test_crop_and_squash_differ_and_the_size_is_kept(image_folder):
+    squashed, cropped = (make(image_folder, resize=resize).dataset("test")[0][0] for resize in ("squash", "crop"))
     assert squashed.shape == cropped.shape == (3, 16, 16)
     assert not torch.equal(squashed, cropped)
 
 
-def test_a_folder_that_is_not_split_is_split_by_seed_and_shares(pictures):
-    first, again, other = (make(pictures / "train", seed=seed) for seed in (0, 0, 1))
+def test_a_folder_that_is_not_split_is_split_by_seed_and_shares(image_folder):
+    first, again, other = (make(image_folder / "train", seed=seed) for seed in (0, 0, 1))
     assert [len(first.dataset(split)) for split in first.splits] == [12, 6, 6]
     assert first.scan == again.scan
     assert first.scan.splits != other.scan.splits
-    two = make(pictures / "train", split=(0.75, 0.25, 0.0))
+    two = make(image_folder / "train", split=(0.75, 0.25, 0.0))
     assert [len(two.dataset(split)) for split in two.splits] == [18, 6]
     with pytest.raises(DataError, match="has no split 'test'; it has train, validation"):
         two.test_dataloader()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bad_picture_stops_the_epoch_and_is_named(damaged, workers):
-    with pytest.raises(UnreadablePictureError, match=r"train/dogs/dogs\.3\.jpg cannot be read.*on_bad_image"):
+def test_a_bad_image_stops_the_epoch_and_is_named(damaged, workers):
+    with pytest.raises(UnreadableImageError, match=r"train/dogs/dogs\.3\.jpg cannot be read.*on_bad_image"):
         list(make(damaged, num_workers=workers).train_dataloader())
 
 
-def test_skip_leaves_out_exactly_the_bad_pictures_and_tells(damaged, pictures, monkeypatch):
+def test_skip_leaves_out_exactly_the_bad_images_and_tells(damaged, image_folder, monkeypatch):
     told = []
     monkeypatch.setattr(module, "rank_zero_info", told.append)
     data = skipping(damaged)
     bad = ["train/dogs/dogs.3.jpg", "test/cats/cats.1.jpg"]
-    for split, whole in make(pictures).scan.splits.items():
+    for split, whole in make(image_folder).scan.splits.items():
         expected = [pair for pair in zip(whole.paths, whole.labels, strict=True) if pair[0] not in bad]
         kept = data.scan.splits[split]
         assert list(zip(kept.paths, kept.labels, strict=True)) == expected
@@ -122,22 +122,22 @@ def test_skip_leaves_out_exactly_the_bad_pictures_and_tells(damaged, pictures, m
     assert len(epoch_of(data.train_dataloader(), 0)[1]) == 23
 
 
-def test_skip_refuses_a_class_without_a_readable_picture(damaged):
+def test_skip_refuses_a_class_without_a_readable_image(damaged):
     for path in (damaged / "validation/cats").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"No picture of cats in the validation split of .*damaged can be read"):
+    with pytest.raises(DataError, match=r"No image of cats in the validation split of .*damaged can be read"):
         skipping(damaged).setup("fit")
 
 
-def test_max_samples_keeps_so_many_of_each_split_the_classes_in_turn(pictures):
-    data = make(pictures, max_samples=7)
+def test_max_samples_keeps_so_many_of_each_split_the_classes_in_turn(image_folder):
+    data = make(image_folder, max_samples=7)
     for split in data.splits:
         assert data.scan.splits[split].labels == (0, 0, 0, 0, 1, 1, 1)
         assert len(data.dataset(split)) == 7
-    assert len(make(pictures, max_samples=1000).dataset("train")) == 24
+    assert len(make(image_folder, max_samples=1000).dataset("train")) == 24
 
 
-def test_max_samples_counts_readable_pictures_alone(damaged):
+def test_max_samples_counts_readable_images_alone(damaged):
     data = skipping(damaged, max_samples=12)
     assert data.scan.splits["test"].labels == (0,) * 5 + (1,) * 6
     assert len(data.dataset("train")) == 12
@@ -158,9 +158,9 @@ def test_wrong_arguments_are_named_before_the_folder_is_looked_at(tmp_path, argu
         make(tmp_path / "absent", **arguments)
 
 
-def test_an_unknown_split_is_named_with_those_there_are(pictures):
+def test_an_unknown_split_is_named_with_those_there_are(image_folder):
     with pytest.raises(DataError, match="has no split 'nope'; it has train, validation, test"):
-        make(pictures).dataset("nope")
+        make(image_folder).dataset("nope")
 
 
 def test_setup_tells_what_is_wrong_with_the_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""The contents of picture files, made to mislead."""
+"""The contents of image files, made to mislead."""
 
 import io
 import struct

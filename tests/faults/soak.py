@@ -43,17 +43,17 @@ from lightning_transfer.training.classifier import Classifier
 EPOCHS = 5
 LAST = Path("checkpoints") / "last.ckpt"
 NETWORK: dict[str, Any] = {
-    "base": "mobilenet_v3_small",
+    "backbone": "mobilenet_v3_small",
     "weights": None,
-    "until": "block3",
+    "last_stage": "block3",
     "image_size": 32,
     "pool": "avg",
     "hidden": 8,
 }
 
 
-def draw_pictures(root: Path, number: int = 8) -> Path:
-    """So many noisy pictures of each class to train on, half as many to validate on."""
+def draw_images(root: Path, number: int = 8) -> Path:
+    """So many noisy images of each class to train on, half as many to validate on."""
     generator = np.random.default_rng(0)
     for split, count in (("train", number), ("validation", number // 2)):
         for name in ("cats", "dogs"):
@@ -64,21 +64,21 @@ def draw_pictures(root: Path, number: int = 8) -> Path:
     return root
 
 
-def feature_extraction(pictures: Path, folder: Path, epochs: int = EPOCHS, *watching: Callback) -> Trainer:
-    """Extracts two views of each picture, where that is not done, and trains the head on them."""
+def feature_extraction(image_folder: Path, folder: Path, epochs: int = EPOCHS, *watching: Callback) -> Trainer:
+    """Extracts two views of each image, where that is not done, and trains the head on them."""
     seed_everything(0, verbose=False)
     model, trainer = FeatureClassifier(**NETWORK), _trainer(folder, epochs, *watching)
-    images = ImageFolderDataModule(str(pictures), image_size=32, batch_size=8, num_workers=0)
-    store = extract_features(trainer, model.base, images, folder / "features", views=2)
+    images = ImageFolderDataModule(str(image_folder), image_size=32, batch_size=8, num_workers=0)
+    store = extract_features(trainer, model.backbone, images, folder / "features", views=2)
     return _fit(trainer, model, FeatureDataModule(store, batch_size=8), folder)
 
 
-def fine_tuning(pictures: Path, folder: Path, epochs: int = EPOCHS, *watching: Callback) -> Trainer:
-    """Trains on augmented pictures, with two thaws on the way."""
+def fine_tuning(image_folder: Path, folder: Path, epochs: int = EPOCHS, *watching: Callback) -> Trainer:
+    """Trains on augmented images, with two unfreezes on the way."""
     seed_everything(0, verbose=False)
-    thaws = StagedUnfreeze({0: ["head"], 1: ["block3"], 3: ["block2"]})
-    model, trainer = FineTuningClassifier(**NETWORK), _trainer(folder, epochs, thaws, *watching)
-    images = ImageFolderDataModule(str(pictures), image_size=32, batch_size=8, num_workers=0)
+    unfreezes = StagedUnfreeze({0: ["head"], 1: ["block3"], 3: ["block2"]})
+    model, trainer = FineTuningClassifier(**NETWORK), _trainer(folder, epochs, unfreezes, *watching)
+    images = ImageFolderDataModule(str(image_folder), image_size=32, batch_size=8, num_workers=0)
     return _fit(trainer, model, images, folder)
 
 
@@ -128,9 +128,9 @@ class Soak:
 
     def __post_init__(self) -> None:
         self._generator = np.random.default_rng(self.seed)
-        self._pictures = draw_pictures(self.folder / "pictures")
+        self._images = draw_images(self.folder / "images")
         # In this process, so that those forked from it need import nothing.
-        SCENARIOS[self.scenario](self._pictures, self.folder / "warm", 1)
+        SCENARIOS[self.scenario](self._images, self.folder / "warm", 1)
         self._right = self.folder / "undisturbed"
         begin = time.perf_counter()
         assert ended(self._begin(self._right)) == 0
@@ -166,7 +166,7 @@ class Soak:
             folder.mkdir(exist_ok=True)
             tempfile.tempdir = str(folder)  # so that what a kill leaves there goes with the rest
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-            SCENARIOS[self.scenario](self._pictures, folder)
+            SCENARIOS[self.scenario](self._images, folder)
 
         return start(work)
 

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_transfer import (
     AtomicCheckpointIO,
-    FrozenBaseClassifier,
+    FrozenBackboneClassifier,
     load_classifier,
 )
 from lightning_transfer.errors import BackboneError, ModuleError, OutputError
@@ -130,7 +130,7 @@ MODEL = ("squeezenet1_1", None, None, 2, 32, "avg", 4)
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return FrozenBaseClassifier(*MODEL)
+    return FrozenBackboneClassifier(*MODEL)
 
 
 def loader(samples=8, batch_size=4):
@@ -205,13 +205,13 @@ def test_the_sidecar_is_what_sha256sum_writes(saved_model):
 def test_a_checkpoint_that_was_changed_is_named_wherever_it_is_read(saved_model, damage):
     damage(saved_model)
     path = str(saved_model)
-    fresh = FrozenBaseClassifier(*MODEL)
+    fresh = FrozenBackboneClassifier(*MODEL)
     for read in (
         read_checkpoint,
         load_classifier,
-        FrozenBaseClassifier.load_from_checkpoint,
-        lambda path: FrozenBaseClassifier(
-            *("squeezenet1_1", None), image_size=32, pool="avg", hidden=4, start_from=path
+        FrozenBackboneClassifier.load_from_checkpoint,
+        lambda path: FrozenBackboneClassifier(
+            *("squeezenet1_1", None), image_size=32, pool="avg", hidden=4, init_from=path
         ),
         lambda path: trainer_of(max_epochs=2).fit(fresh, loader(), ckpt_path=path),
         lambda path: trainer_of().test(fresh, loader(), ckpt_path=path),
@@ -321,12 +321,12 @@ CRAFTED = pytest.mark.parametrize("how", ["zip", "before zip"])
 READERS = {
     "read_checkpoint": read_checkpoint,
     "load_classifier": load_classifier,
-    "load_from_checkpoint": FrozenBaseClassifier.load_from_checkpoint,
-    "start_from": lambda path: FrozenBaseClassifier(*MODEL, start_from=path),
-    "head_from": lambda path: FrozenBaseClassifier(*MODEL, head_from=path),
-    "fit": lambda path: trainer_of(max_epochs=2).fit(FrozenBaseClassifier(*MODEL), loader(), ckpt_path=path),
-    "test": lambda path: trainer_of().test(FrozenBaseClassifier(*MODEL), loader(), ckpt_path=path),
-    "predict": lambda path: trainer_of().predict(FrozenBaseClassifier(*MODEL), loader(), ckpt_path=path),
+    "load_from_checkpoint": FrozenBackboneClassifier.load_from_checkpoint,
+    "init_from": lambda path: FrozenBackboneClassifier(*MODEL, init_from=path),
+    "head_from": lambda path: FrozenBackboneClassifier(*MODEL, head_from=path),
+    "fit": lambda path: trainer_of(max_epochs=2).fit(FrozenBackboneClassifier(*MODEL), loader(), ckpt_path=path),
+    "test": lambda path: trainer_of().test(FrozenBackboneClassifier(*MODEL), loader(), ckpt_path=path),
+    "predict": lambda path: trainer_of().predict(FrozenBackboneClassifier(*MODEL), loader(), ckpt_path=path),
     "plugin": lambda path: trainer_of(plugins=[AtomicCheckpointIO()]).fit(Stranger(), noise(), ckpt_path=path),
     "weights": lambda path: read_weights(Path(path)),
 }
@@ -374,7 +374,7 @@ def naming_a_class(saved_model, mark, where):
         "own": {"scheduler_options": call},
         "nested": {"scheduler_options": {"any": [call]}},
         "text": {"scheduler_options": json.dumps({"any": call})},
-        "network": {"base": call, "until": call, "class_weights": call},
+        "network": {"backbone": call, "last_stage": call, "class_weights": call},
         "_instantiator": {
             "scheduler_options": {"any": call},
             "_instantiator": "lightning.pytorch.cli.instantiate_module",
@@ -391,19 +391,19 @@ def naming_a_class(saved_model, mark, where):
 @UNWARNED
 @pytest.mark.parametrize("where", ["own", "nested", "text", "network", "_instantiator", "imported"])
 def test_what_a_checkpoint_names_is_neither_imported_nor_called(
-    saved_model, tmp_path, monkeypatch, command, weights_file, pictures, where
+    saved_model, tmp_path, monkeypatch, command, weights_file, image_folder, where
 ):
     mark = tmp_path / "mark"
     (tmp_path / "harmful.py").write_text(f"import os\nos.mkdir({str(mark)!r})\nmake = Model = dict")
     monkeypatch.syspath_prepend(tmp_path)
     path = naming_a_class(saved_model, mark, where)
     with suppress(Exception):
-        FrozenBaseClassifier.load_from_checkpoint(path)
+        FrozenBackboneClassifier.load_from_checkpoint(path)
     with suppress(Exception):
         load_classifier(path)
-    flags = ["--model=FrozenBaseClassifier", "--model.base=squeezenet1_1", "--model.weights=null"]
+    flags = ["--model=FrozenBackboneClassifier", "--model.backbone=squeezenet1_1", "--model.weights=null"]
     flags += ["--model.pool=avg", "--model.hidden=4", "--data=ImageFolderDataModule", "--data.image_size=32"]
-    flags += [f"--data.root={pictures}", "--data.num_workers=0", "--trainer.logger=false"]
+    flags += [f"--data.root={image_folder}", "--data.num_workers=0", "--trainer.logger=false"]
     for verb in ("test", "fit"):
         command(verb, *flags, "--trainer.fast_dev_run=true", f"--ckpt_path={path}")
     assert not mark.exists()

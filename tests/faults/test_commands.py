@@ -254,9 +254,9 @@ def test_a_config_from_a_url_is_not_fetched(url, command, server, complaint, tmp
         ([*FIT, "--trainer.max_epochs=three"], "trainer.max_epochs: Expected a int Given value: three"),
         ([*FIT, "--config=nowhere.yaml"], "nowhere.yaml"),
         (["fit"], "required: fit.model"),
-        (["summary", "--bas=vgg11"], "--bas=vgg11: did you mean base?"),
+        (["summary", "--bas=vgg11"], "--bas=vgg11: did you mean backbone?"),
         (["compare", "--epochs=few"], "epochs: Expected a int Given value: few"),
-        (["classify"], "required: checkpoint, pictures"),
+        (["classify"], "required: checkpoint, images"),
     ],
 )
 def test_a_wrong_word_names_the_nearest_right_one(arguments, said, command, complaint):
@@ -272,7 +272,7 @@ def test_a_wrong_word_names_the_nearest_right_one(arguments, said, command, comp
         ("model: {init_args: {hiden: 3}}", "did you mean hidden?"),
         (
             "model: {init_args: {lerning_rate: 1}}",
-            "'lerning_rate' is not accepted: there are base, weights, ",
+            "'lerning_rate' is not accepted: there are backbone, weights, ",
         ),
         ("model: {init_arg: {a: 1}}", "init_arg"),
         ("model: [", "expected node content"),
@@ -287,7 +287,7 @@ def test_a_wrong_key_of_a_config_names_the_nearest_right_one(text, said, command
 
 
 def test_an_error_that_nobody_foresaw_is_a_paragraph_too(command, complaint, capsys, monkeypatch):
-    def summary(base: str = "vgg16"):
+    def summary(backbone: str = "vgg16"):
         """Fails."""
         raise ZeroDivisionError("division\nby zero")
 
@@ -303,6 +303,6 @@ def test_an_error_that_nobody_foresaw_is_a_paragraph_too(command, complaint, cap
 
 
 def test_debug_shows_where_a_foreseen_error_comes_from(command, capsys):
-    for arguments, code in ((["fitt"], 2), (["summary", "--base=vgg61"], 1), ([*FIT, "--modle=x"], 2)):
+    for arguments, code in ((["fitt"], 2), (["summary", "--backbone=vgg61"], 1), ([*FIT, "--modle=x"], 2)):
         assert command(*arguments, "--debug") == code
         assert capsys.readouterr().err.startswith("Traceback")

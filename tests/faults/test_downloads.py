@@ -25,7 +25,7 @@ from killing import die, ended, run_and_kill, start
 from PIL import Image
 from torchvision import models
 
-from lightning_transfer import ConvBase, SketchPetsDataModule
+from lightning_transfer import Backbone, SketchPetsDataModule
 from lightning_transfer.data import cats_and_dogs
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
 from lightning_transfer.errors import DataError, DownloadError
@@ -191,7 +191,7 @@ def weights(server, tmp_path, monkeypatch):
 def test_weights_are_fetched_once_and_checked_each_time(server, weights):
     path, content = weights("good")
     for _ in range(2):
-        ConvBase("squeezenet1_1", "DEFAULT")
+        Backbone("squeezenet1_1", "DEFAULT")
         assert len(requests(server)) == 1
     assert path.read_bytes() == content
     for damaged in (content[:-1], content[:1000] + b"x" + content[1001:], b"", b"<html>Log in</html>"):
@@ -200,10 +200,10 @@ def test_weights_are_fetched_once_and_checked_each_time(server, weights):
             rf"{path.name} is another file: it has {len(damaged):,} bytes.*Move or remove it\. Without a network"
         )
         with pytest.raises(DownloadError, match=message):
-            ConvBase("squeezenet1_1", "DEFAULT")
+            Backbone("squeezenet1_1", "DEFAULT")
         assert path.read_bytes() == damaged
     path.unlink()
-    ConvBase("squeezenet1_1", "DEFAULT")
+    Backbone("squeezenet1_1", "DEFAULT")
     assert path.read_bytes() == content
 
 
@@ -211,10 +211,10 @@ def test_weights_are_fetched_once_and_checked_each_time(server, weights):
 def test_weights_that_are_none_never_lie_where_weights_are_looked_for(weights, place):
     path, _ = weights(place)
     with pytest.raises(DownloadError, match=r"pass its path as weights, or put it in .*checkpoints\."):
-        ConvBase("squeezenet1_1", "DEFAULT")
+        Backbone("squeezenet1_1", "DEFAULT")
     assert not path.exists()
     weights("good")
-    ConvBase("squeezenet1_1", "DEFAULT")
+    Backbone("squeezenet1_1", "DEFAULT")
     assert names(path.parent) == [f".{path.name}.lock", path.name]
 
 
@@ -222,9 +222,9 @@ def test_weights_survive_a_kill(weights):
     path, content = weights("good")
     for owner, name, call, after in DOWNLOAD_KILLS.values():
         call = min(call, 3)  # the server's file has five pieces
-        assert run_and_kill(lambda: ConvBase("squeezenet1_1", "DEFAULT"), owner, name, call, after) == -9
+        assert run_and_kill(lambda: Backbone("squeezenet1_1", "DEFAULT"), owner, name, call, after) == -9
         assert not path.exists() or after
-        ConvBase("squeezenet1_1", "DEFAULT")
+        Backbone("squeezenet1_1", "DEFAULT")
         assert path.read_bytes() == content
         assert names(path.parent) == [f".{path.name}.lock", path.name]
         path.unlink()
@@ -232,12 +232,12 @@ def test_weights_survive_a_kill(weights):
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    """Splits of a few pictures."""
+    """Splits of a few images."""
     monkeypatch.setattr(cats_and_dogs, "RANGES", RANGES)
 
 
 def jpeg(animal, number):
-    """A picture's file, different for each animal and number."""
+    """An image's file, different for each animal and number."""
     file = BytesIO()
     noise = np.random.default_rng([number, animal == "dog"]).integers(0, 256, (12, 12, 3), np.uint8)
     Image.fromarray(noise).save(file, "JPEG")
@@ -320,7 +320,7 @@ def test_drawing_survives_a_kill_though_its_workers_hold_the_lock(tmp_path, monk
     "inside", ["../../evil/", "/tmp/evil/", "C:/evil/", "C:\\evil\\", "..\\..\\evil\\", "//evil/share/", "./"]
 )
 def test_names_that_lead_out_of_an_archive_lead_nowhere(tmp_path, inside):
-    """Some are taken for pictures, by their last part; their content then lies where it always does."""
+    """Some are taken for images, by their last part; their content then lies where it always does."""
     files = {f"{inside}{name.removeprefix('train/')}": content for name, content in PICTURES.items()}
     files |= {f"{inside}evil.jpg": b"", "../../evil.jpg": b""} | PICTURES
     data = prepare(tmp_path, as_zip(tmp_path / "copy.zip", files))
@@ -363,14 +363,14 @@ def test_links_out_of_a_source_folder_are_not_followed(tmp_path, link):
     outside = tmp_path / "outside" / "train"
     outside.mkdir(parents=True)
     (outside / "cat.0.jpg").write_bytes(jpeg("cat", 77))
-    picture = source / "train/cat.0.jpg"
-    picture.unlink()
+    image = source / "train/cat.0.jpg"
+    image.unlink()
     if link == "folder":
         (source / "a").symlink_to(outside.parent)
     elif link == "fifo":
-        os.mkfifo(picture)
+        os.mkfifo(image)
     else:
-        picture.symlink_to({"file": outside / picture.name, "nowhere": "absent.jpg", "circle": picture}[link])
+        image.symlink_to({"file": outside / image.name, "nowhere": "absent.jpg", "circle": image}[link])
     prepare_with_a_spare(tmp_path, source)
 
 
@@ -392,16 +392,16 @@ def test_a_bomb_is_refused_unread(tmp_path):
     assert source.stat().st_size < 70_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused(
-        tmp_path, source, r"copy\.zip has [\d,]+ bytes, and its pictures would have 50,00\d,\d\d\d: .*no photogr"
+        tmp_path, source, r"copy\.zip has [\d,]+ bytes, and its images would have 50,00\d,\d\d\d: .*no photogr"
     )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
 
 
 def test_members_that_share_their_bytes_are_a_bomb(tmp_path):
     """Each name is announced with the same bytes, so that none is too large by itself."""
-    picture = jpeg("cat", 0) + bytes(100_000)
+    image = jpeg("cat", 0) + bytes(100_000)
     with zipfile.ZipFile(tmp_path / "copy.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("train/cat.0.jpg", picture)
+        archive.writestr("train/cat.0.jpg", image)
         entry = archive.infolist()[0]
         for animal, number in [(animal, number) for animal in ("cat", "dog") for number in range(500)][1:]:
             twin = zipfile.ZipInfo(f"train/{animal}.{number}.jpg")
@@ -409,11 +409,11 @@ def test_members_that_share_their_bytes_are_a_bomb(tmp_path):
             twin.compress_type, twin.compress_size, twin.file_size = (
                 entry.compress_type,
                 entry.compress_size,
-                len(picture),
+                len(image),
             )
             archive.filelist.append(twin)
             archive.NameToInfo[twin.filename] = twin
-    refused(tmp_path, tmp_path / "copy.zip", r"its pictures would have 100,\d\d\d,\d\d\d")
+    refused(tmp_path, tmp_path / "copy.zip", r"its images would have 100,\d\d\d,\d\d\d")
 
 
 def test_a_member_gives_no_more_than_it_announces(tmp_path):
@@ -459,7 +459,7 @@ def test_damaged_archives_make_an_error_or_the_right_folder(tmp_path):
     errors = 0
     for number in range(200):
         content = bytearray(sound)
-        # Most of the bytes are pictures; the tables at the end are where names, lengths and places are told.
+        # Most of the bytes are images; the tables at the end are where names, lengths and places are told.
         first = len(sound) - 1000 if number % 2 else 0
         for _ in range(generator.integers(1, 4)):
             content[generator.integers(first, len(content))] = generator.integers(256)

@@ -1,4 +1,4 @@
-"""Folders of pictures that would mislead: what is bad in them, there twice, or called by two names."""
+"""Folders of images that would mislead: what is bad in them, there twice, or called by two names."""
 
 import csv
 import json
@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import COLOURS, draw_folder, draw_picture
+from conftest import COLOURS, draw_folder, draw_image
 from lightning_transfer import CatsAndDogsDataModule, ImageFolderDataModule
 from lightning_transfer.data import entries
-from lightning_transfer.data.decoding import UnreadablePictureError, load_image
-from lightning_transfer.data.folder import find_pictures, scan_folder
+from lightning_transfer.data.decoding import UnreadableImageError, load_image
+from lightning_transfer.data.folder import find_images, scan_folder
 from lightning_transfer.errors import DataError, OutputError
 
 
@@ -30,7 +30,7 @@ def at_once():
 
 
 def test_what_is_no_regular_file_is_never_waited_for(tmp_path, at_once):
-    root = draw_folder(tmp_path / "pictures", counts=(2, 2))
+    root = draw_folder(tmp_path / "images", counts=(2, 2))
     expected = scan_folder(root)
     os.mkfifo(root / "train/cats/pipe.jpg")
     with socket.socket(socket.AF_UNIX) as one:
@@ -39,33 +39,31 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path, at_once):
     data.setup()
     assert data.scan.splits == expected.splits
     assert [path for path, _ in data.scan.left_out] == ["train/cats/pipe.jpg", "train/cats/socket.jpg"]
-    assert set(find_pictures(root)[0]) == {path for split in expected.splits.values() for path in split.paths}
+    assert set(find_images(root)[0]) == {path for split in expected.splits.values() for path in split.paths}
     for name in ("pipe.jpg", "socket.jpg"):
-        with pytest.raises(UnreadablePictureError, match=f"{name} cannot be read.*not a regular file"):
+        with pytest.raises(UnreadableImageError, match=f"{name} cannot be read.*not a regular file"):
             load_image(root / "train/cats" / name)
 
 
 def test_skip_reports_the_bad_ones_and_stops_above_the_cap(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    root = draw_folder(tmp_path / "pictures", counts=(8, 2))  # 20
+    root = draw_folder(tmp_path / "images", counts=(8, 2))  # 20
     bad = [root / "train/cats/cats.1.jpg", root / "train/dogs/dogs.0.jpg", root / "validation/dogs/dogs.1.jpg"]
 
     def make(**arguments):
         return ImageFolderDataModule(str(root), image_size=16, num_workers=1, on_bad_image="skip", **arguments)
 
     make().setup()
-    assert not (tmp_path / "bad_pictures.csv").exists(), "nothing to report"
+    assert not (tmp_path / "bad_images.csv").exists(), "nothing to report"
     for path in bad[:2]:
         path.write_bytes(b"<html>")
     data = make(bad_image_report="told.csv")
     assert sum(len(labels) for _, labels in data.train_dataloader()) == 14
     bad[2].write_bytes(path.read_bytes()[:300])
-    with pytest.raises(
-        DataError, match=r"3 of 20 pictures in .*more than max_bad_images=0\.1 .*bad_pictures\.csv"
-    ):
+    with pytest.raises(DataError, match=r"3 of 20 images in .*more than max_bad_images=0\.1 .*bad_images\.csv"):
         make().setup()
     assert len(make(max_bad_images=0.15).scan.left_out) == 3
-    for name, count in (("told.csv", 2), ("bad_pictures.csv", 3)):
+    for name, count in (("told.csv", 2), ("bad_images.csv", 3)):
         with (tmp_path / name).open(newline="") as report:
             rows = list(csv.DictReader(report))
         assert [row["path"] for row in rows] == list(map(str, bad[:count]))
@@ -82,7 +80,7 @@ def copy(source, target):
 
 
 def test_equal_files_in_two_splits_or_classes_are_listed_and_refused(tmp_path):
-    root = draw_folder(tmp_path / "pictures", counts=(8, 2, 2))
+    root = draw_folder(tmp_path / "images", counts=(8, 2, 2))
 
     def setup(**arguments):
         ImageFolderDataModule(str(root), image_size=16, num_workers=0, **arguments).setup()
@@ -128,7 +126,7 @@ def test_the_books_photographs_are_there_once_each(real):
 def fill(root, *folders):
     for number, folder in enumerate(folders):
         for i in range(4):
-            draw_picture(root / folder / f"{i}.png", COLOURS["cats"], 10 * number + i, (4, 4))
+            draw_image(root / folder / f"{i}.png", COLOURS["cats"], 10 * number + i, (4, 4))
     return root
 
 
@@ -171,8 +169,8 @@ def test_names_that_are_not_utf8_are_left_out_and_told(tmp_path):
     assert scan.splits == expected.splits
     assert dict(scan.left_out) == dict.fromkeys(["b\\xff", "cats/\\xe9.png"], "a name that is not UTF-8")
     json.dumps(scan.left_out).encode()
-    pictures, left_out = find_pictures(root)
-    assert len(pictures) == 8
+    image_folder, left_out = find_images(root)
+    assert len(image_folder) == 8
     assert set(left_out) == set(scan.left_out)
 
 
@@ -186,18 +184,18 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         return real(folder)
 
     monkeypatch.setattr(entries.os, "scandir", scandir)
-    for look in (scan_folder, find_pictures):
+    for look in (scan_folder, find_images):
         with pytest.raises(DataError, match=r"The folder .*dogs cannot be read \(.*Permission denied"):
             look(root)
 
 
-def test_pictures_are_found_below_more_folders_than_python_has_frames(tmp_path):
+def test_images_are_found_below_more_folders_than_python_has_frames(tmp_path):
     limit = sys.getrecursionlimit()
     folder = tmp_path.joinpath(*["a"] * 300)
     folder.mkdir(parents=True)
     (folder / "deep.jpg").touch()
     sys.setrecursionlimit(250)
     try:
-        assert len(find_pictures(tmp_path)[0]) == 1
+        assert len(find_images(tmp_path)[0]) == 1
     finally:
         sys.setrecursionlimit(limit)

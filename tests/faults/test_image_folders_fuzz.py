@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_transfer.data.folder import SPLITS, find_pictures, scan_folder
+from lightning_transfer.data.folder import SPLITS, find_images, scan_folder
 from lightning_transfer.errors import DataError
 
 NAMES = [
@@ -95,18 +95,18 @@ def test_any_tree_of_files_is_refused_or_labelled_right(layouts, unsplit, others
         if scan is not None:
             check(scan, root.resolve())
         try:
-            pictures, left_out = find_pictures(root)
+            image_folder, left_out = find_images(root)
         except DataError:
             return
-        told_as_text([pictures, left_out])
-        assert all(is_picture(root.resolve(), path) for path in pictures)
+        told_as_text([image_folder, left_out])
+        assert all(is_image(root.resolve(), path) for path in image_folder)
 
 
 def told_as_text(what):
     json.dumps(what, ensure_ascii=False).encode()
 
 
-def is_picture(root, path):
+def is_image(root, path):
     file = root / path
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(path).parts)
     return file.is_file() and file.resolve().is_relative_to(root) and not hidden
@@ -127,7 +127,7 @@ def check(scan, root):
             parts = PurePosixPath(path).parts
             assert parts[:-2] == ((split,) if is_split else ())
             assert unicodedata.normalize("NFC", parts[-2]) == scan.class_names[label]
-            assert is_picture(root, path)
+            assert is_image(root, path)
             found.append(path)
     assert len(set(found)) == len(found)
     # And none is forgotten.
@@ -135,7 +135,7 @@ def check(scan, root):
     there = [path for path in root.glob("/".join("*" * depth)) if path.suffix.lower() in {".jpg", ".png", ".webp"}]
     wanted = {path.relative_to(root).as_posix() for path in there if not is_split or path.parts[-3] in scan.splits}
     left_out = {path for path, _ in scan.left_out}
-    assert {path for path in wanted if is_picture(root, path) and not left_out & _above(path)} == set(found)
+    assert {path for path in wanted if is_image(root, path) and not left_out & _above(path)} == set(found)
 
 
 def _above(path):

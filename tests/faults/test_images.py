@@ -1,4 +1,4 @@
-"""Hostile picture files."""
+"""Hostile image files."""
 
 import io
 import struct
@@ -10,9 +10,9 @@ from image_files import FORMATS, NOISE, encoded, png, promising
 from PIL import Image, ImageFile
 from torch.utils.data import DataLoader
 
-from lightning_transfer import CatsAndDogsDataModule, ConvBase, ImageFolderDataModule, extract_features
-from lightning_transfer.data.decoding import UnreadablePictureError, load_image
-from lightning_transfer.data.image_list import PictureList
+from lightning_transfer import Backbone, CatsAndDogsDataModule, ImageFolderDataModule, extract_features
+from lightning_transfer.data.decoding import UnreadableImageError, load_image
+from lightning_transfer.data.image_list import ImageList
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def file(tmp_path):
     """Writes a file whose name says JPEG, whatever is in it."""
 
     def write(content):
-        path = tmp_path / "picture.jpg"
+        path = tmp_path / "image.jpg"
         path.write_bytes(content)
         return path
 
@@ -32,22 +32,22 @@ def file(tmp_path):
 def test_a_file_that_promises_too_many_pixels_is_refused_before_it_is_decoded(file, monkeypatch, form, size):
     # Pillow would be silent at the first size, warn of the second, and refuse the third.
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
-    with pytest.raises(UnreadablePictureError, match=r"picture\.jpg cannot be read as a picture \(.*pixels"):
+    with pytest.raises(UnreadableImageError, match=r"image\.jpg cannot be read as an image \(.*pixels"):
         load_image(file(promising(form, *size)))
 
 
-def test_max_pixels_alone_is_the_limit(file, pictures, monkeypatch):
+def test_max_pixels_alone_is_the_limit(file, image_folder, monkeypatch):
     for form in FORMATS:
         # Pillow would refuse all, and warn of a WebP file, which it refuses from twice its limit on in any case.
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500 if form == "WEBP" else 10)
         path = file(encoded(form))
         assert load_image(path, max_pixels=768).size == (32, 24)
-        with pytest.raises(UnreadablePictureError, match="32 × 24 pixels, more than max_pixels=767"):
+        with pytest.raises(UnreadableImageError, match="32 × 24 pixels, more than max_pixels=767"):
             # Though a JPEG would be decoded at an eighth.
             load_image(path, at_least=3, max_pixels=767)
     for module in (ImageFolderDataModule, CatsAndDogsDataModule):
-        data = module(str(pictures), image_size=16, num_workers=0, max_pixels=1919)
-        with pytest.raises(UnreadablePictureError, match="48 × 40 pixels, more than max_pixels=1,919"):
+        data = module(str(image_folder), image_size=16, num_workers=0, max_pixels=1919)
+        with pytest.raises(UnreadableImageError, match="48 × 40 pixels, more than max_pixels=1,919"):
             next(iter(data.val_dataloader()))
 
 
@@ -59,7 +59,7 @@ def test_what_is_cut_off_anywhere_is_named_or_whole(file, form):
     for length in {*range(0, len(whole), 5), *range(len(whole) - 50, len(whole))}:
         try:
             assert load_image(file(whole[:length])) == expected
-        except UnreadablePictureError:
+        except UnreadableImageError:
             continue
         survived += 1
     assert survived <= {"JPEG": 2, "PNG": 4}.get(form, 0), "only the mark of the end can be done without"
@@ -75,7 +75,7 @@ def test_a_png_with_one_wrong_bit_anywhere_is_named(file):
         damaged[place] ^= 1 << place % 8
         try:
             assert load_image(file(damaged)) == expected
-        except UnreadablePictureError:
+        except UnreadableImageError:
             continue
         survived += 1
     assert survived <= 8, "only the mark of the end can be done without"
@@ -98,8 +98,8 @@ def test_a_png_with_one_wrong_bit_anywhere_is_named(file):
     ],
     ids=lambda content: repr(content[:12]),
 )
-def test_what_is_no_still_picture_of_the_four_formats_is_refused(file, content):
-    with pytest.raises(UnreadablePictureError, match=r"picture\.jpg cannot be read as a picture \("):
+def test_what_is_no_still_image_of_the_four_formats_is_refused(file, content):
+    with pytest.raises(UnreadableImageError, match=r"image\.jpg cannot be read as an image \("):
         load_image(file(content))
 
 
@@ -117,7 +117,7 @@ def test_transparent_16_bit_gray_becomes_white(file):
     assert np.asarray(load_image(file(content)))[0, :, 0].tolist() == [0, 255, 3, 255]
 
 
-def test_workers_outlive_bad_pictures(tmp_path):
+def test_workers_outlive_bad_images(tmp_path):
     contents = [
         b"",
         b"<html>",
@@ -129,7 +129,7 @@ def test_workers_outlive_bad_pictures(tmp_path):
     paths = [tmp_path / f"{number}.jpg" for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
-    loader = DataLoader(PictureList(paths * 3, 16, "squash"), batch_size=4, num_workers=1)
+    loader = DataLoader(ImageList(paths * 3, 16, "squash"), batch_size=4, num_workers=1)
     assert (
         torch.cat([readable for _, readable in loader]).tolist() == [False, False, False, False, False, True] * 3
     )
@@ -150,18 +150,18 @@ def test_store_and_training_see_the_same_pixels(tmp_path, quiet_trainer, passes)
     ]
     for split in ("train", "validation"):
         for label, name in enumerate(("cats", "dogs")):
-            (tmp_path / "pictures" / split / name).mkdir(parents=True)
+            (tmp_path / "images" / split / name).mkdir(parents=True)
             for number, content in enumerate(kinds[label::2]):
-                (tmp_path / "pictures" / split / name / f"{number}.jpg").write_bytes(content)
+                (tmp_path / "images" / split / name / f"{number}.jpg").write_bytes(content)
     images = ImageFolderDataModule(
-        str(tmp_path / "pictures"),
+        str(tmp_path / "images"),
         image_size=32,
         batch_size=4,
         num_workers=0,
         augmentation=None,
         allow_duplicates=True,
     )
-    extract_features(quiet_trainer(), ConvBase("squeezenet1_1", weights=None), images, tmp_path / "features")
+    extract_features(quiet_trainer(), Backbone("squeezenet1_1", weights=None), images, tmp_path / "features")
     stored = torch.stack(passes).clone()
     loader = images.train_dataloader()
     order = list(loader.sampler)

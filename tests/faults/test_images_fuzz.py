@@ -1,4 +1,4 @@
-"""Picture files that hypothesis thinks of: refused, or decoded right."""
+"""Image files that hypothesis thinks of: refused, or decoded right."""
 
 import struct
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from image_files import FORMATS, encoded, png
 from PIL import Image
 
-from lightning_transfer.data.decoding import UnreadablePictureError, load_image, resize_image
+from lightning_transfer.data.decoding import UnreadableImageError, load_image, resize_image
 
 Image.init()
 MODES = (
@@ -37,11 +37,11 @@ quick = settings(deadline=None, derandomize=True, max_examples=100)
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return tmp_path_factory.mktemp("fuzz") / "picture.jpg"
+    return tmp_path_factory.mktemp("fuzz") / "image.jpg"
 
 
 def drawn(mode, width, height, seed):
-    """A picture of noise, and what it looks like in RGB as float; None where nobody says."""
+    """An image of noise, and what it looks like in RGB as float; None where nobody says."""
     random = np.random.default_rng(seed)
     size = (height, width)
     if mode in BYTES:
@@ -107,14 +107,14 @@ def test_whatever_else_pillow_writes_is_refused(path):
             content = written(form, drawn(mode, 9, 7, 0)[0])
             if content is not None:
                 path.write_bytes(content)
-                with pytest.raises(UnreadablePictureError, match="neither JPEG, PNG, WebP nor BMP"):
+                with pytest.raises(UnreadableImageError, match="neither JPEG, PNG, WebP nor BMP"):
                     load_image(path)
                 refused.add((form, mode))
     assert {("TIFF", "F"), ("TIFF", "I;16"), ("GIF", "P"), ("EPS", "RGB"), ("DIB", "RGB")} <= refused
 
 
 def written(form, image, **options):
-    """A file's content; None where Pillow has no way to write such a picture."""
+    """A file's content; None where Pillow has no way to write such an image."""
     try:
         return encoded(form, image, **options)
     except Exception:  # noqa: BLE001  # its writers raise this and that
@@ -136,7 +136,7 @@ def refused_or_right(path, content, max_pixels=10_000):
     path.write_bytes(content)
     try:
         image = load_image(path, max_pixels=max_pixels)
-    except UnreadablePictureError:
+    except UnreadableImageError:
         return False
     assert image.mode == "RGB"
     assert 0 < image.width * image.height <= max_pixels
@@ -148,7 +148,7 @@ def refused_or_right(path, content, max_pixels=10_000):
     damage=st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=4), st.integers(0, 40)), min_size=1, max_size=4),
 )
 @settings(quick, max_examples=250)
-def test_damaged_files_are_refused_or_pictures(path, form, damage):
+def test_damaged_files_are_refused_or_images(path, form, damage):
     content = encoded(form, np.random.default_rng(0).integers(0, 256, (20, 16, 3), dtype=np.uint8), exif=EXIF)
     for where, put, instead_of in damage:
         start = int(where * len(content))
@@ -171,9 +171,7 @@ edges = st.one_of(st.integers(0, 300), st.sampled_from([2**15, 2**16 - 1, 2**31 
     pixels=st.binary(max_size=64),
 )
 @quick
-def test_any_header_of_a_png_is_refused_or_a_picture(
-    path, width, height, depth, colour_type, transparency, pixels
-):
+def test_any_header_of_a_png_is_refused_or_a_image(path, width, height, depth, colour_type, transparency, pixels):
     chunks = [(b"PLTE", bytes(range(48))), *([] if transparency is None else [(b"tRNS", transparency)])]
     enough = pixels + bytes(width * height * 8 + height if width * height <= 10_000 else 0)
     if refused_or_right(path, png(width, height, depth, colour_type, enough, *chunks)):
@@ -191,7 +189,7 @@ def test_any_header_of_a_png_is_refused_or_a_picture(
     offset=st.sampled_from([0, 14, 54, 2**31]),
 )
 @quick
-def test_any_header_of_a_bitmap_is_refused_or_a_picture(
+def test_any_header_of_a_bitmap_is_refused_or_a_image(
     path, size, width, height, planes, bits, compression, colours, offset
 ):
     header = struct.pack("<2sIHHI", b"BM", 0, 0, 0, offset)
@@ -201,7 +199,7 @@ def test_any_header_of_a_bitmap_is_refused_or_a_picture(
 
 @given(width=st.integers(0, 2**16 - 1), height=st.integers(0, 2**16 - 1), components=st.binary(max_size=12))
 @quick
-def test_any_header_of_a_jpeg_is_refused_or_a_picture(path, width, height, components):
+def test_any_header_of_a_jpeg_is_refused_or_a_image(path, width, height, components):
     content = encoded("JPEG", np.zeros((16, 16, 3), np.uint8))
     start = content.index(b"\xff\xc0") + 5
     header = struct.pack(">HH", height, width) + components

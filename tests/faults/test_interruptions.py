@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from lightning_transfer import FeatureClassifier, FrozenBaseClassifier
+from lightning_transfer import FeatureClassifier, FrozenBackboneClassifier
 from lightning_transfer.cli import main as cli
 from lightning_transfer.cli import signals
 from lightning_transfer.errors import TrainingError
@@ -21,9 +21,9 @@ from lightning_transfer.features.extractor import FeatureExtractor
 from lightning_transfer.training.checkpoints import read_checkpoint
 from runs import differing, saved
 
-CONFIG = Path(__file__).parents[2] / "configs" / "frozen_base.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "frozen_backbone.yaml"
 EXITS = {signal.SIGTERM: 143, signal.SIGINT: 130}
-LAST = Path("checkpoints/frozen_base/last.ckpt")
+LAST = Path("checkpoints/frozen_backbone/last.ckpt")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 
-MODEL = ("--model.base=squeezenet1_1", "--model.weights=null")
+MODEL = ("--model.backbone=squeezenet1_1", "--model.weights=null")
 QUIET = tuple(f"--trainer.{name}=false" for name in ("logger", "enable_progress_bar", "enable_model_summary"))
 
 
@@ -40,10 +40,10 @@ def data_flags(root):
 
 
 @pytest.fixture
-def fit(pictures):
+def fit(image_folder):
     """The command line of a small run that shuffles, augments and drops out, of two epochs with five steps."""
     words = ["fit", f"--config={CONFIG}", "--trainer.max_epochs=2", "--trainer.accelerator=cpu", *QUIET]
-    words += [*MODEL, "--model.pool=avg", "--model.hidden=8", *data_flags(pictures), "--data.batch_size=5"]
+    words += [*MODEL, "--model.pool=avg", "--model.hidden=8", *data_flags(image_folder), "--data.batch_size=5"]
     return words
 
 
@@ -86,7 +86,7 @@ def stopped(number, owner, name, call, words):
     return os.waitstatus_to_exitcode(status), said.read_text()
 
 
-STEP = (FrozenBaseClassifier, "training_step")
+STEP = (FrozenBackboneClassifier, "training_step")
 PLACES = {
     "in the second epoch": (signal.SIGINT, *STEP, 8),
     "while its file is renamed": (signal.SIGTERM, os, "fsync", 11),
@@ -124,15 +124,15 @@ def test_a_resumed_run_goes_on_from_where_it_began(command, fit):
     assert read_checkpoint(str(LAST))["epoch"] == 1
 
 
-def test_the_program_itself_and_a_signal_from_outside(tmp_path, fit, pictures):
+def test_the_program_itself_and_a_signal_from_outside(tmp_path, fit, image_folder):
     """At whatever moment after the first epoch, in a process that was not forked from this one."""
     words = [*fit, "--trainer.max_epochs=100000"]
     with (tmp_path / "said.txt").open("w") as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "lightning_transfer", *words], cwd=tmp_path, stdout=said, stderr=said
         )
-        until = time.monotonic() + 120
-        while not (tmp_path / LAST).exists() and time.monotonic() < until and process.poll() is None:
+        last_stage = time.monotonic() + 120
+        while not (tmp_path / LAST).exists() and time.monotonic() < last_stage and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 143
@@ -140,14 +140,14 @@ def test_the_program_itself_and_a_signal_from_outside(tmp_path, fit, pictures):
     read_checkpoint(str(tmp_path / LAST))
 
 
-def test_the_other_commands_stop_too(command, pictures):
-    weights = ["--weights=none", "--base=squeezenet1_1", "--epochs=2"]
+def test_the_other_commands_stop_too(command, image_folder):
+    weights = ["--weights=none", "--backbone=squeezenet1_1", "--epochs=2"]
     code, said = stopped(
-        signal.SIGTERM, FeatureClassifier, "training_step", 1, ["compare", f"--data={pictures}", *weights]
+        signal.SIGTERM, FeatureClassifier, "training_step", 1, ["compare", f"--data={image_folder}", *weights]
     )
     assert code == 143
     assert "The same command goes on" in said
-    words = ["extract", "--model=FeatureClassifier", *MODEL, *data_flags(pictures), *QUIET]
+    words = ["extract", "--model=FeatureClassifier", *MODEL, *data_flags(image_folder), *QUIET]
     code, _ = stopped(signal.SIGINT, FeatureExtractor, "predict_step", 1, words)
     assert code == 130
     assert not list(Path("features").glob("*/manifest.json"))
@@ -169,7 +169,7 @@ def loader(samples=8):
     return DataLoader(TensorDataset(images, torch.arange(samples) % 2), 4)
 
 
-def model_of(kind=FrozenBaseClassifier, **arguments):
+def model_of(kind=FrozenBackboneClassifier, **arguments):
     torch.manual_seed(0)
     return kind("squeezenet1_1", None, image_size=32, pool="avg", hidden=4, **arguments)
 
@@ -179,7 +179,7 @@ def trainer_of(*callbacks, **arguments):
     return Trainer(**(defaults | {"enable_progress_bar": False} | arguments), callbacks=list(callbacks))
 
 
-class Diverging(FrozenBaseClassifier):
+class Diverging(FrozenBackboneClassifier):
     """Its loss is no number from a step on."""
 
     first = 3

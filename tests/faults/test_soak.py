@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback
-from soak import SCENARIOS, Soak, draw_pictures
+from soak import SCENARIOS, Soak, draw_images
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -37,13 +37,13 @@ class Memory(Callback):
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux alone says how much a process holds")
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_memory_is_flat_over_fifty_epochs(tmp_path, scenario):
-    """From the tenth on, when all has thawed: 40 epochs, each with a step, a validation and a checkpoint.
+    """From the tenth on, when all has unfrozen: 40 epochs, each with a step, a validation and a checkpoint.
 
     The bound is 25 kB an epoch: a checkpoint or the gradients of one step, kept, would be twenty times that, and a
     tensor is found whatever its size. Seen was a tenth of it, which is what the allocator splits.
     """
     memory = Memory(10, 50)
-    SCENARIOS[scenario](draw_pictures(tmp_path / "pictures", 4), tmp_path / "run", 51, memory)
+    SCENARIOS[scenario](draw_images(tmp_path / "images", 4), tmp_path / "run", 51, memory)
     assert len(memory.bytes) == 2
     assert memory.tensors[1] <= memory.tensors[0]
     assert memory.bytes[1] - memory.bytes[0] < 1_000_000

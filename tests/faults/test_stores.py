@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from killing import run_and_kill
 
 from lightning_transfer import (
-    ConvBase,
+    Backbone,
     FeatureClassifier,
     FeatureDataModule,
     FeatureStore,
@@ -44,7 +44,7 @@ def manifest(shape=SHAPE):
         name: SplitManifest(tuple(f"{name}/{i}.jpg" for i in range(n)), tuple(i % 2 for i in range(n)))
         for name, n in COUNTS.items()
     }
-    return Manifest("f" * 64, {"base": "none", "rate": 0.1}, ("cats", "dogs"), shape, "float16", splits)
+    return Manifest("f" * 64, {"backbone": "none", "rate": 0.1}, ("cats", "dogs"), shape, "float16", splits)
 
 
 def values(split):
@@ -147,10 +147,10 @@ def test_a_build_killed_at_any_step_leaves_no_store_or_a_whole_one(tmp_path, own
     assert left(tmp_path) == {"old", "one"}
 
 
-def test_an_extraction_killed_halfway_is_made_again(pictures, weights_file, tmp_path, quiet_trainer):
+def test_an_extraction_killed_halfway_is_made_again(image_folder, weights_file, tmp_path, quiet_trainer):
     def extract(root):
-        images = ImageFolderDataModule(str(pictures), image_size=64, batch_size=6, num_workers=0)
-        return extract_features(quiet_trainer(), ConvBase("squeezenet1_1", str(weights_file)), images, root)
+        images = ImageFolderDataModule(str(image_folder), image_size=64, batch_size=6, num_workers=0)
+        return extract_features(quiet_trainer(), Backbone("squeezenet1_1", str(weights_file)), images, root)
 
     assert run_and_kill(lambda: extract(tmp_path / "f"), os, "pwrite", 20) == -9
     (entry,) = left(tmp_path / "f")
@@ -502,16 +502,16 @@ def test_names_that_are_not_unicode_are_kept(tmp_path):
     assert FeatureStore(builder.path).paths("train") == split.paths
 
 
-def test_a_store_of_an_older_format_is_refused_and_made_anew(pictures, tmp_path, quiet_trainer, monkeypatch):
-    images = ImageFolderDataModule(str(pictures), image_size=32, max_samples=2, num_workers=0)
-    base = ConvBase("squeezenet1_1", weights=None)
+def test_a_store_of_an_older_format_is_refused_and_made_anew(image_folder, tmp_path, quiet_trainer, monkeypatch):
+    images = ImageFolderDataModule(str(image_folder), image_size=32, max_samples=2, num_workers=0)
+    backbone = Backbone("squeezenet1_1", weights=None)
     with monkeypatch.context() as older:
         older.setattr("lightning_transfer.features.manifest.FORMAT", 1)
         older.setattr("lightning_transfer.features.extract.FORMAT", 1)
-        old = extract_features(quiet_trainer(), base, images, tmp_path).path
+        old = extract_features(quiet_trainer(), backbone, images, tmp_path).path
     with pytest.raises(StoreError, match=r"format 1, this version reads 2.* Remove .*extracted again"):
         FeatureStore(old)
-    assert extract_features(quiet_trainer(), base, images, tmp_path).path != old
+    assert extract_features(quiet_trainer(), backbone, images, tmp_path).path != old
 
 
 # Disks.
@@ -556,7 +556,9 @@ def test_a_limit_on_files_is_said(tmp_path):
     assert left(tmp_path / "f") == set()
 
 
-def test_a_full_disk_in_an_extraction_leaves_nothing(pictures, weights_file, tmp_path, quiet_trainer, monkeypatch):
+def test_a_full_disk_in_an_extraction_leaves_nothing(
+    image_folder, weights_file, tmp_path, quiet_trainer, monkeypatch
+):
     calls, pwrite = [], os.pwrite
 
     def fills_up(*arguments):
@@ -564,9 +566,9 @@ def test_a_full_disk_in_an_extraction_leaves_nothing(pictures, weights_file, tmp
         return full() if len(calls) > 15 else pwrite(*arguments)
 
     monkeypatch.setattr(os, "pwrite", fills_up)
-    images = ImageFolderDataModule(str(pictures), image_size=64, batch_size=6, num_workers=0)
+    images = ImageFolderDataModule(str(image_folder), image_size=64, batch_size=6, num_workers=0)
     with pytest.raises(StoreError, match=r"cannot be made at .*-fire9-64-\w+: No space left on device"):
-        extract_features(quiet_trainer(), ConvBase("squeezenet1_1", str(weights_file)), images, tmp_path / "f")
+        extract_features(quiet_trainer(), Backbone("squeezenet1_1", str(weights_file)), images, tmp_path / "f")
     assert left(tmp_path / "f") == set()
 
 
@@ -578,12 +580,12 @@ def test_short_writes_are_finished(tmp_path, monkeypatch):
 
 
 def test_a_complete_store_opens_and_trains_on_a_disk_that_cannot_be_written(
-    pictures, weights_file, disk, quiet_trainer, passes
+    image_folder, weights_file, disk, quiet_trainer, passes
 ):
-    images = ImageFolderDataModule(str(pictures), image_size=64, batch_size=6, num_workers=0)
+    images = ImageFolderDataModule(str(image_folder), image_size=64, batch_size=6, num_workers=0)
 
     def extract(root):
-        return extract_features(quiet_trainer(), ConvBase("squeezenet1_1", str(weights_file)), images, root)
+        return extract_features(quiet_trainer(), Backbone("squeezenet1_1", str(weights_file)), images, root)
 
     path = extract(disk / "f").path
     (path / NOTE).unlink()  # as if copied there
@@ -614,12 +616,12 @@ def test_what_is_left_of_a_store_is_not_built_over(own):
     assert build(path)
 
 
-def test_a_store_under_anothers_name_is_refused(pictures, tmp_path, quiet_trainer):
-    base = ConvBase("squeezenet1_1", weights=None)
+def test_a_store_under_anothers_name_is_refused(image_folder, tmp_path, quiet_trainer):
+    backbone = Backbone("squeezenet1_1", weights=None)
 
     def extract(size):
-        images = ImageFolderDataModule(str(pictures), image_size=size, max_samples=2, num_workers=0)
-        return extract_features(quiet_trainer(), base, images, tmp_path)
+        images = ImageFolderDataModule(str(image_folder), image_size=size, max_samples=2, num_workers=0)
+        return extract_features(quiet_trainer(), backbone, images, tmp_path)
 
     small, large = extract(32).path, extract(40).path
     shutil.rmtree(large)
@@ -628,13 +630,13 @@ def test_a_store_under_anothers_name_is_refused(pictures, tmp_path, quiet_traine
         extract(40)
 
 
-def test_versions_and_formats_make_other_stores(pictures, monkeypatch):
-    images = ImageFolderDataModule(str(pictures), image_size=32, num_workers=0)
+def test_versions_and_formats_make_other_stores(image_folder, monkeypatch):
+    images = ImageFolderDataModule(str(image_folder), image_size=32, num_workers=0)
     datasets = {split: images.dataset(split) for split in images.splits}
-    base = ConvBase("squeezenet1_1", weights=None)
+    backbone = Backbone("squeezenet1_1", weights=None)
 
     def fingerprint():
-        return extraction._manifest(base, images, datasets, "float16", "32-true", 1).fingerprint
+        return extraction._manifest(backbone, images, datasets, "float16", "32-true", 1).fingerprint
 
     found = [fingerprint(), fingerprint()]
     for module in (torch, torchvision, PIL):

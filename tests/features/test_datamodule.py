@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_transfer import ConvBase, FeatureDataModule, FeatureStore, ImageFolderDataModule, extract_features
+from lightning_transfer import Backbone, FeatureDataModule, FeatureStore, ImageFolderDataModule, extract_features
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features import datamodule
 
 
 @pytest.fixture(scope="module")
-def store(pictures, weights_file, tmp_path_factory):
+def store(image_folder, weights_file, tmp_path_factory):
     from lightning.pytorch import Trainer
 
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    images = ImageFolderDataModule(str(pictures), image_size=64, num_workers=0)
+    images = ImageFolderDataModule(str(image_folder), image_size=64, num_workers=0)
     root = tmp_path_factory.mktemp("features")
-    return extract_features(trainer, ConvBase("squeezenet1_1", str(weights_file)), images, root)
+    return extract_features(trainer, Backbone("squeezenet1_1", str(weights_file)), images, root)
 
 
 def epoch(loader, number=0):
@@ -41,8 +41,8 @@ def test_evaluation_is_in_the_stores_order(store):
         np.testing.assert_array_equal(labels, store.labels(split))
 
 
-def test_training_takes_every_sample_once_in_the_order_of_the_pictures_loader(store, pictures):
-    images = ImageFolderDataModule(str(pictures), image_size=64, seed=4, num_workers=0)
+def test_training_takes_every_sample_once_in_the_order_of_the_images_loader(store, image_folder):
+    images = ImageFolderDataModule(str(image_folder), image_size=64, seed=4, num_workers=0)
     data = FeatureDataModule(store, seed=4)
     orders = []
     for number in (0, 1, 0):
@@ -75,10 +75,10 @@ def test_a_batch_is_one_read(store, monkeypatch):
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-def test_it_tells_how_its_pictures_were_resized(resize, pictures, weights_file, quiet_trainer, tmp_path):
-    images = ImageFolderDataModule(str(pictures), image_size=64, resize=resize, num_workers=0)
-    base = ConvBase("squeezenet1_1", str(weights_file))
-    assert FeatureDataModule(extract_features(quiet_trainer(), base, images, tmp_path)).resize == resize
+def test_it_tells_how_its_images_were_resized(resize, image_folder, weights_file, quiet_trainer, tmp_path):
+    images = ImageFolderDataModule(str(image_folder), image_size=64, resize=resize, num_workers=0)
+    backbone = Backbone("squeezenet1_1", str(weights_file))
+    assert FeatureDataModule(extract_features(quiet_trainer(), backbone, images, tmp_path)).resize == resize
 
 
 def test_in_memory_it_serves_the_same_and_the_disk_is_read_once(store, monkeypatch):

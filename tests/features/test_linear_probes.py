@@ -12,7 +12,7 @@ from lightning_transfer.features.linear_probes import fit_linear_probes
 
 
 def features_of(classes, seed=0):
-    """Three "stages" of other widths and scales, from useless to telling: 300 pictures to train on, 200 others."""
+    """Three "stages" of other widths and scales, from useless to telling: 300 images to train on, 200 others."""
     stages, labels = [], None
     for width, informative in ((6, 4), (20, 8), (60, 20)):
         x, labels = make_classification(

@@ -21,7 +21,7 @@ def manifest(dtype="float16", **counts):
         name: SplitManifest(tuple(f"{name}/{i}.jpg" for i in range(n)), tuple(i % 2 for i in range(n)))
         for name, n in (counts or {"train": 6, "validation": 3}).items()
     }
-    return Manifest("f" * 64, {"base": "none"}, ("cats", "dogs"), SHAPE, dtype, splits)
+    return Manifest("f" * 64, {"backbone": "none"}, ("cats", "dogs"), SHAPE, dtype, splits)
 
 
 def values(count, seed=0):
@@ -185,11 +185,11 @@ def test_a_full_disk_is_said_and_leaves_nothing(builder, monkeypatch):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
-def test_features_that_are_not_finite_name_their_picture(builder, bad):
+def test_features_that_are_not_finite_name_their_image(builder, bad):
     builder.begin()
     features = values(3)
     features[1, 2, 1, 1] = bad
-    with pytest.raises(StoreError, match=r"train picture train/4\.jpg are not finite in float16.*float32"):
+    with pytest.raises(StoreError, match=r"train image train/4\.jpg are not finite in float16.*float32"):
         builder.write("train", [3, 4, 5], features)
 
 

@@ -1,4 +1,4 @@
-"""Several views of each training picture: what they hold, and which epoch trains on which."""
+"""Several views of each training image: what they hold, and which epoch trains on which."""
 
 import numpy as np
 import pytest
@@ -7,43 +7,41 @@ from lightning.pytorch import Callback
 
 from lightning_transfer import (
     Augmentation,
-    ConvBase,
+    Backbone,
     FeatureClassifier,
     FeatureDataModule,
     FeatureStore,
     extract_features,
 )
 from lightning_transfer.errors import StoreError
-from runs import differing, every_epoch, pictures_of, saved
+from runs import differing, every_epoch, images_of, saved
 
 VIEWS = 3
 
 
-def base_of(weights_file):
-    return ConvBase("squeezenet1_1", str(weights_file))
+def backbone_of(weights_file):
+    return Backbone("squeezenet1_1", str(weights_file))
 
 
 @pytest.fixture(scope="module")
-def store(pictures, weights_file, tmp_path_factory):
+def store(image_folder, weights_file, tmp_path_factory):
     from lightning.pytorch import Trainer
 
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    images = pictures_of(pictures, image_size=64, seed=4)
+    images = images_of(image_folder, image_size=64, seed=4)
     root = tmp_path_factory.mktemp("features")
-    return extract_features(trainer, base_of(weights_file), images, root, "float32", views=VIEWS)
+    return extract_features(trainer, backbone_of(weights_file), images, root, "float32", views=VIEWS)
 
 
-def test_view_v_is_the_base_on_what_a_live_run_shows_in_epoch_v(store, pictures, weights_file):
-    base = base_of(weights_file).eval()
-    images = pictures_of(pictures, image_size=64, seed=4)
+def test_view_v_is_the_backbone_on_what_a_live_run_shows_in_epoch_v(store, image_folder, weights_file):
+    backbone = backbone_of(weights_file).eval()
+    images = images_of(image_folder, image_size=64, seed=4)
     plain = images.dataset("train")
     for view in range(VIEWS):
-        seen = [
-            images.augmentation(plain.picture(i), [4, view, i]) if view else plain.picture(i) for i in range(24)
-        ]
-        batch = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in seen])
+        seen = [images.augmentation(plain.image(i), [4, view, i]) if view else plain.image(i) for i in range(24)]
+        batch = torch.stack([torch.from_numpy(np.array(image)).permute(2, 0, 1) for image in seen])
         with torch.no_grad():
-            expected = base(batch)
+            expected = backbone(batch)
         np.testing.assert_allclose(store.features("train", view), expected, atol=1e-4, rtol=1e-4)
     assert not np.allclose(store.features("train", 1), store.features("train", 2))
 
@@ -76,19 +74,19 @@ def test_epoch_e_trains_on_view_e_modulo_v(store):
     assert len(set(map(tuple, orders))) == 5
 
 
-def test_other_views_are_another_store(store, pictures, weights_file, quiet_trainer, passes):
+def test_other_views_are_another_store(store, image_folder, weights_file, quiet_trainer, passes):
     def again(views=VIEWS, **arguments):
-        images = pictures_of(pictures, **({"image_size": 64, "seed": 4} | arguments))
+        images = images_of(image_folder, **({"image_size": 64, "seed": 4} | arguments))
         return extract_features(
-            quiet_trainer(), base_of(weights_file), images, store.path.parent, "float32", views
+            quiet_trainer(), backbone_of(weights_file), images, store.path.parent, "float32", views
         )
 
     assert again().path == store.path
-    assert passes == [], "the base ran again"
+    assert passes == [], "the backbone ran again"
     others = [again(2), again(1), again(seed=5), again(augmentation=Augmentation(rotation=10))]
     assert len({store.path, *(other.path for other in others)}) == 5
     assert again(1, augmentation=None).path == again(1).path, "one view is plain, whatever the augmentation"
-    with pytest.raises(StoreError, match="views=2 of each training picture would be all the same"):
+    with pytest.raises(StoreError, match="views=2 of each training image would be all the same"):
         again(2, augmentation=None)
     with pytest.raises(StoreError, match="views=0: wanted a whole number from 1 on"):
         again(0)
@@ -123,23 +121,23 @@ def test_a_resumed_run_sees_the_same_views_and_ends_the_same(store, weights_file
     assert differing(saved(tmp_path / "whole" / "4.ckpt"), saved(tmp_path / "resumed" / "4.ckpt")) == []
 
 
-def test_what_is_not_finite_is_named_in_a_later_view_too(pictures, weights_file, quiet_trainer, tmp_path):
-    base = base_of(weights_file)
-    forward = type(base).forward
+def test_what_is_not_finite_is_named_in_a_later_view_too(image_folder, weights_file, quiet_trainer, tmp_path):
+    backbone = backbone_of(weights_file)
+    forward = type(backbone).forward
 
     def spoil(self, images):
         features = forward(self, images)
         spoilt.append(0 if images.is_meta else len(images))
-        if sum(spoilt) == 24 + 5:  # the fifth picture's second view
+        if sum(spoilt) == 24 + 5:  # the fifth image's second view
             features[0, 0, 0, 0] = torch.nan
         return features
 
     spoilt = []
-    type(base).forward, before = spoil, forward
+    type(backbone).forward, before = spoil, forward
     try:
-        with pytest.raises(StoreError, match=r"features of train picture train/cats/cats\.2\.jpg are not finite"):
+        with pytest.raises(StoreError, match=r"features of train image train/cats/cats\.2\.jpg are not finite"):
             extract_features(
-                quiet_trainer(), base, pictures_of(pictures, image_size=64, batch_size=1), tmp_path, views=2
+                quiet_trainer(), backbone, images_of(image_folder, image_size=64, batch_size=1), tmp_path, views=2
             )
     finally:
-        type(base).forward = before
+        type(backbone).forward = before

@@ -1,6 +1,6 @@
 """Heat against Grad-CAM by hand, on every stage; and whether it lies on the animal, whose place is known.
 
-Shapes: B batch, C channels, H W picture, h w feature map, N samples.
+Shapes: B batch, C channels, H W image, h w feature map, N samples.
 """
 
 import sys
@@ -15,12 +15,12 @@ from torch import nn
 from lightning_transfer import (
     FeatureClassifier,
     FineTuningClassifier,
-    PictureClassifier,
+    ImageClassifier,
     SketchPetsDataModule,
     StagedUnfreeze,
 )
 from lightning_transfer.errors import BackboneError, ExtraError, ModuleError
-from lightning_transfer.inference.grad_cam import heat
+from lightning_transfer.inference.grad_cam import grad_cam
 from lightning_transfer.training.classifier import Classifier
 
 SIZE = 64
@@ -28,11 +28,13 @@ SIZE = 64
 BASES = ("vgg11", "squeezenet1_1", "resnet18", "mobilenet_v3_small")
 
 
-def classifier_on(base, module=Classifier, **arguments):
+def classifier_on(backbone, module=Classifier, **arguments):
     torch.manual_seed(0)
-    made = module(base=base, weights=None, num_classes=3, image_size=SIZE, pool="avg", hidden=16, **arguments)
+    made = module(
+        backbone=backbone, weights=None, num_classes=3, image_size=SIZE, pool="avg", hidden=16, **arguments
+    )
     made.class_names = ("cats", "dogs", "horses")
-    return PictureClassifier(made.eval())
+    return ImageClassifier(made.eval())
 
 
 def noise(samples=3):
@@ -42,13 +44,13 @@ def noise(samples=3):
 
 
 def by_hand(module, images, stage, targets):
-    """Grad-CAM, with the base cut after the stage; not brought to [0, 1]."""
-    names = module.base.stage_names
+    """Grad-CAM, with the backbone cut after the stage; not brought to [0, 1]."""
+    names = module.backbone.stage_names
     index = names.index(stage)
     if index + 1 < len(names):
-        prefix, suffix = module.base.split(names[index + 1])
+        prefix, suffix = module.backbone.split(names[index + 1])
     else:
-        prefix, suffix = module.base, nn.Identity()
+        prefix, suffix = module.backbone, nn.Identity()
     with torch.no_grad():
         features = prefix(images)
     heats = []
@@ -63,16 +65,16 @@ def by_hand(module, images, stage, targets):
     return F.interpolate(torch.stack(heats)[:, None], images.shape[-2:], mode="bilinear")[:, 0]
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_heat_is_grad_cam_by_hand_on_every_stage(base):
-    classifier = classifier_on(base)
+@pytest.mark.parametrize("backbone", BASES)
+def test_heat_is_grad_cam_by_hand_on_every_stage(backbone):
+    classifier = classifier_on(backbone)
     images = noise()
     predicted = classifier.probabilities(images).argmax(dim=1)
     hot = 0
-    for stage in classifier.module.base.stage_names:
+    for stage in classifier.module.backbone.stage_names:
         for label, targets in ((None, predicted), ("cats", [0] * 3), ("horses", [2] * 3)):
             expected = by_hand(classifier.module, images, stage, targets)
-            found = heat(classifier, images, stage, label)
+            found = grad_cam(classifier, images, stage, label)
             assert found.shape == (3, SIZE, SIZE)
             assert found.dtype == torch.float32
             assert not found.requires_grad
@@ -82,36 +84,36 @@ def test_heat_is_grad_cam_by_hand_on_every_stage(base):
                     torch.testing.assert_close(place, hand / hand.max(), rtol=1e-3, atol=1e-4)
                 else:
                     assert not place.any()
-    assert hot > 3 * len(classifier.module.base.stage_names), "hardly anything to compare"
+    assert hot > 3 * len(classifier.module.backbone.stage_names), "hardly anything to compare"
 
 
 @pytest.mark.parametrize("module", [FeatureClassifier, FineTuningClassifier])
-def test_a_frozen_base_has_the_same_heat(module):
+def test_a_frozen_backbone_has_the_same_heat(module):
     images = noise()
     frozen = classifier_on("mobilenet_v3_small", module)
-    assert not any(parameter.requires_grad for parameter in frozen.module.base.parameters())
+    assert not any(parameter.requires_grad for parameter in frozen.module.backbone.parameters())
     free = classifier_on("mobilenet_v3_small")
     for stage in (None, "block2"):
-        found = heat(frozen, images, stage, "dogs")
+        found = grad_cam(frozen, images, stage, "dogs")
         assert found.any()
-        torch.testing.assert_close(found, heat(free, images, stage, "dogs"))
+        torch.testing.assert_close(found, grad_cam(free, images, stage, "dogs"))
 
 
 def test_the_default_is_the_last_stage_and_the_predicted_class():
     classifier = classifier_on("resnet18")
     images = noise(8)
-    found = heat(classifier, images)
+    found = grad_cam(classifier, images)
     predicted = classifier.probabilities(images).argmax(dim=1).tolist()
     for image, index, place in zip(images, predicted, found, strict=True):
-        (alone,) = heat(classifier, image[None], "layer4", classifier.class_names[index])
+        (alone,) = grad_cam(classifier, image[None], "layer4", classifier.class_names[index])
         torch.testing.assert_close(place, alone, rtol=1e-3, atol=1e-4)
 
 
-def test_pictures_in_uint8_and_in_floats_are_the_same():
+def test_images_in_uint8_and_in_floats_are_the_same():
     classifier = classifier_on("squeezenet1_1")
     images = noise()
     torch.testing.assert_close(
-        heat(classifier, images.float() / 255), heat(classifier, images), rtol=1e-3, atol=1e-4
+        grad_cam(classifier, images.float() / 255), grad_cam(classifier, images), rtol=1e-3, atol=1e-4
     )
 
 
@@ -121,7 +123,7 @@ def test_nothing_is_left_behind():
     before = {key: value.clone() for key, value in module.state_dict().items()}
     images = noise()
     kept = images.clone()
-    heat(classifier, images)
+    grad_cam(classifier, images)
     assert torch.equal(images, kept)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
@@ -131,43 +133,43 @@ def test_nothing_is_left_behind():
 def test_without_evidence_heat_is_nought_everywhere():
     classifier = classifier_on("resnet18")
     nn.init.zeros_(classifier.module.head.logits.weight)
-    assert torch.equal(heat(classifier, noise(2)), torch.zeros(2, SIZE, SIZE))
+    assert torch.equal(grad_cam(classifier, noise(2)), torch.zeros(2, SIZE, SIZE))
 
 
-def test_a_picture_without_evidence_leaves_the_others_their_heat():
-    """One channel speaks for the class; Hardswish has it above nought in one picture, below it in the other."""
+def test_a_image_without_evidence_leaves_the_others_their_heat():
+    """One channel speaks for the class; Hardswish has it above nought in one image, below it in the other."""
     classifier = classifier_on("mobilenet_v3_small")
     head = classifier.module.head
     head.hidden, head.logits = nn.Identity(), nn.Linear(576, 3)
     images = torch.cat([noise(1), torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8)])
-    highest = classifier.module.base(images).amax(dim=(2, 3))
+    highest = classifier.module.backbone(images).amax(dim=(2, 3))
     channel = int(((highest[0] > 0) & (highest[1] < 0)).nonzero()[0])
     nn.init.zeros_(head.logits.weight)
     with torch.no_grad():
         head.logits.weight[1, channel] = 1.0
     expected = by_hand(classifier.module, images, "last_conv", [1, 1])
     assert [bool(place.any()) for place in expected] == [True, False]
-    found = heat(classifier, images, label="dogs")
+    found = grad_cam(classifier, images, label="dogs")
     torch.testing.assert_close(found[0], expected[0] / expected[0].max(), rtol=1e-3, atol=1e-4)
     assert not found[1].any()
 
 
 def test_an_unknown_stage_lists_the_stages():
     with pytest.raises(BackboneError, match=r"no stage 'layer5' \(did you mean layer4\?\): .*stem, layer1"):
-        heat(classifier_on("resnet18"), noise(), stage="layer5")
+        grad_cam(classifier_on("resnet18"), noise(), stage="layer5")
 
 
 def test_an_unknown_class_lists_the_classes():
     with pytest.raises(
         ModuleError, match=r"no class 'dog' \(did you mean dogs\?\): its classes are cats, dogs, h"
     ):
-        heat(classifier_on("resnet18"), noise(), label="dog")
+        grad_cam(classifier_on("resnet18"), noise(), label="dog")
 
 
 def test_without_captum_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ExtraError, match=r'pip install "lightning-transfer\[explain\]"'):
-        heat(classifier_on("squeezenet1_1"), noise())
+        grad_cam(classifier_on("squeezenet1_1"), noise())
 
 
 @pytest.fixture(scope="module")
@@ -182,28 +184,28 @@ def pets(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(pets):
-    """Two epochs of fine-tuning the whole bundled base; on the frozen one the head alone stays below 80 %."""
+    """Two epochs of fine-tuning the whole bundled backbone; on the frozen one the head alone stays below 80 %."""
     seed_everything(0, verbose=False)
     model = FineTuningClassifier("mobilenet_v3_small", weights="bundled", pool="avg", lr=1e-3)
     trainer = Trainer(
         max_epochs=2,
         accelerator="cpu",
-        callbacks=[StagedUnfreeze({0: ["head", *model.base.stage_names]})],
+        callbacks=[StagedUnfreeze({0: ["head", *model.backbone.stage_names]})],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(model, pets)
-    return PictureClassifier(model.eval())
+    return ImageClassifier(model.eval())
 
 
 def hottest_places(classifier, pets):
-    """(N, 2): x and y of the maximum of each test picture's heat, in pixels."""
+    """(N, 2): x and y of the maximum of each test image's heat, in pixels."""
     found = []
     for images, _ in pets.test_dataloader():
-        places = heat(classifier, images)
-        assert places.flatten(1).any(dim=1).all(), "a picture without heat has no hottest place"
+        places = grad_cam(classifier, images)
+        assert places.flatten(1).any(dim=1).all(), "an image without heat has no hottest place"
         y, x = np.divmod(places.flatten(1).argmax(dim=1).numpy(), images.shape[-1])
         found.append(np.column_stack([x, y]))
     return np.concatenate(found)
@@ -214,8 +216,8 @@ def inside(places, boxes):
 
 
 def shares(classifier, pets):
-    """How often the hottest place lies in the picture's box, and in another picture's; then the same of those
-    boxes alone that leave out the picture's middle, where a blind guess would be."""
+    """How often the hottest place lies in the image's box, and in another image's; then the same of those
+    boxes alone that leave out the image's middle, where a blind guess would be."""
     boxes = np.array([pets.boxes[path] for path in pets.dataset("test").samples.paths])
     places = hottest_places(classifier, pets)
     others = np.random.default_rng(0).permutation(len(boxes))
@@ -230,14 +232,14 @@ def shares(classifier, pets):
 def test_the_hottest_place_lies_on_the_animal(trained, pets):
     hits, chance, hits_aside, chance_aside = shares(trained, pets)
     assert hits >= 0.8
-    # Boxes take 0.43 of a picture, and four of five hold its middle, so chance is far above nought.
+    # Boxes take 0.43 of an image, and four of five hold its middle, so chance is far above nought.
     assert chance < hits - 0.15
     assert hits_aside > 2 * chance_aside
     untrained = []
     for seed in range(4):
         seed_everything(seed, verbose=False)
         model = FeatureClassifier("mobilenet_v3_small", weights=None, pool="avg")
-        untrained.append(shares(PictureClassifier(model.eval()), pets))
+        untrained.append(shares(ImageClassifier(model.eval()), pets))
     blind, _, blind_aside, _ = np.mean(untrained, axis=0)
     assert blind < hits - 0.1
     assert blind_aside < hits_aside - 0.2

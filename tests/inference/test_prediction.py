@@ -7,14 +7,14 @@ from torchvision import models
 from torchvision.transforms.functional import pil_to_tensor
 
 import lightning_transfer
-from conftest import draw_picture
-from lightning_transfer import FrozenBaseClassifier, load_classifier
-from lightning_transfer.data.decoding import UnreadablePictureError
+from conftest import draw_image
+from lightning_transfer import FrozenBackboneClassifier, load_classifier
+from lightning_transfer.data.decoding import UnreadableImageError
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.models import backbone
-from runs import pictures_of
+from lightning_transfer.models import backbone as backbone_module
+from runs import images_of
 
-REGIMES = ["FeatureClassifier", "FineTuningClassifier", "FrozenBaseClassifier"]
+REGIMES = ["FeatureClassifier", "FineTuningClassifier", "FrozenBackboneClassifier"]
 
 
 @pytest.fixture
@@ -23,23 +23,23 @@ def files(tmp_path):
     colours = [(200, 90, 60), (60, 120, 200), (60, 200, 200)]
     sizes = [(48, 40), (100, 64), (30, 90)]
     for number, (colour, size) in enumerate(zip(colours, sizes, strict=True)):
-        draw_picture(tmp_path / f"{number}.png", colour, number, size)
+        draw_image(tmp_path / f"{number}.png", colour, number, size)
     return sorted(tmp_path.glob("*.png"))
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_it_is_torchvisions_network_and_the_head_on_the_pictures_pixels(checkpoints, files, regime):
+def test_it_is_torchvisions_network_and_the_head_on_the_images_pixels(checkpoints, files, regime):
     state = torch.load(checkpoints[regime], weights_only=True)["state_dict"]
     network = models.squeezenet1_1(weights=None).eval()
-    values = [value for key, value in state.items() if key.startswith("base.stages.")]
+    values = [value for key, value in state.items() if key.startswith("backbone.stages.")]
     for parameter, value in zip(network.features.parameters(), values, strict=True):
         parameter.data = value
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    pictures = [
+    image_folder = [
         pil_to_tensor(ImageOps.fit(Image.open(file), (64, 64), Image.Resampling.BILINEAR)) for file in files
     ]
     with torch.no_grad():
-        features = network.features((torch.stack(pictures) / 255 - mean) / std).mean((2, 3))
+        features = network.features((torch.stack(image_folder) / 255 - mean) / std).mean((2, 3))
         hidden = (features @ state["head.hidden.0.weight"].T + state["head.hidden.0.bias"]).relu()
         expected = (hidden @ state["head.logits.weight"].T + state["head.logits.bias"]).softmax(1)
     assert len(set(expected[:, 0].tolist())) == 3
@@ -56,7 +56,7 @@ def test_nothing_but_the_file_is_needed(checkpoints, files, monkeypatch):
     def refuse(*_):
         raise AssertionError("weights are looked for")
 
-    monkeypatch.setattr(backbone, "read_weights", refuse)
+    monkeypatch.setattr(backbone_module, "read_weights", refuse)
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
     classifier = lightning_transfer.load_classifier(str(checkpoints["FeatureClassifier"]))
     assert classifier.class_names == ("cats", "dogs")
@@ -66,22 +66,24 @@ def test_nothing_but_the_file_is_needed(checkpoints, files, monkeypatch):
 
 
 def test_the_batch_size_changes_nothing(checkpoints, files):
-    classifier = load_classifier(checkpoints["FrozenBaseClassifier"])
+    classifier = load_classifier(checkpoints["FrozenBackboneClassifier"])
     one, all_at_once = (classifier.classify(files, batch_size) for batch_size in (1, 32))
     for a, b in zip(one, all_at_once, strict=True):
         assert a.probabilities == pytest.approx(b.probabilities, abs=1e-6)
 
 
-def test_an_unreadable_picture_is_named(checkpoints, files, tmp_path):
+def test_an_unreadable_image_is_named(checkpoints, files, tmp_path):
     (tmp_path / "page.jpg").write_text("<html>")
-    with pytest.raises(UnreadablePictureError, match=r"page\.jpg cannot be read.*: replace or remove it\.$"):
+    with pytest.raises(UnreadableImageError, match=r"page\.jpg cannot be read.*: replace or remove it\.$"):
         load_classifier(checkpoints["FeatureClassifier"]).classify([*files, tmp_path / "page.jpg"])
 
 
-def test_classes_without_names_are_numbers(quiet_trainer, tmp_path, files, pictures):
-    model = FrozenBaseClassifier("squeezenet1_1", None, image_size=33, hidden=4, pool="avg", audit=False)
+def test_classes_without_names_are_numbers(quiet_trainer, tmp_path, files, image_folder):
+    model = FrozenBackboneClassifier(
+        "squeezenet1_1", None, image_size=33, hidden=4, pool="avg", audit_freezing=False
+    )
     trainer = quiet_trainer(max_epochs=1)
-    images = pictures_of(pictures, image_size=33)
+    images = images_of(image_folder, image_size=33)
     trainer.fit(model, images.loader("train"), images.loader("validation"))
     trainer.save_checkpoint(tmp_path / "bare.ckpt")
     classifier = load_classifier(tmp_path / "bare.ckpt")
@@ -90,8 +92,8 @@ def test_classes_without_names_are_numbers(quiet_trainer, tmp_path, files, pictu
 
 
 def test_a_checkpoint_in_half_precision_predicts_in_float32(checkpoints, files, tmp_path):
-    checkpoint = torch.load(checkpoints["FrozenBaseClassifier"], weights_only=True)
-    whole = load_classifier(checkpoints["FrozenBaseClassifier"]).classify(files)
+    checkpoint = torch.load(checkpoints["FrozenBackboneClassifier"], weights_only=True)
+    whole = load_classifier(checkpoints["FrozenBackboneClassifier"]).classify(files)
     checkpoint["state_dict"] = {key: value.half() for key, value in checkpoint["state_dict"].items()}
     torch.save(checkpoint, tmp_path / "half.ckpt")
     classifier = load_classifier(tmp_path / "half.ckpt")
@@ -169,11 +171,11 @@ def without(*keys):
         (without("class_names"), "was not made by a lightning-transfer module"),
         (without("state_dict"), "is no checkpoint but something else"),
         (without("hyper_parameters"), "is damaged, or of another version"),
-        (without("resize"), "is damaged, or of another version.*did not note how pictures are resized"),
-        (changed("base", "vgg61"), "is damaged.*vgg61"),
-        (changed("base", "resnet18"), "is damaged.*base"),
-        (changed("base", 3), "is damaged"),
-        (changed("until", "fire99"), "is damaged.*fire99"),
+        (without("resize"), "is damaged, or of another version.*did not note how images are resized"),
+        (changed("backbone", "vgg61"), "is damaged.*vgg61"),
+        (changed("backbone", "resnet18"), "is damaged.*backbone"),
+        (changed("backbone", 3), "is damaged"),
+        (changed("last_stage", "fire99"), "is damaged.*fire99"),
         (changed("hidden", 7), "is damaged.*head"),
         (changed("hidden", 10**30), "is damaged"),
         (changed("dropout", "much"), "is damaged"),

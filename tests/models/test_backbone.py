@@ -1,4 +1,4 @@
-"""ConvBase against torchvision's own, untouched networks."""
+"""Backbone against torchvision's own, untouched networks."""
 
 import itertools
 
@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision import models
 
-from lightning_transfer import ConvBase
+from lightning_transfer import Backbone
 from lightning_transfer.errors import BackboneError
-from lightning_transfer.models import backbone
+from lightning_transfer.models import backbone as backbone_module
 from lightning_transfer.models.providers.torchvision import build_empty_network, network_names
 
 TRANSFORMERS = {
@@ -65,10 +65,10 @@ def test_every_convolutional_network_of_torchvision_is_known():
 
 
 @pytest.mark.parametrize("name", network_names())
-def test_base_and_torchvisions_remaining_layers_make_the_whole_network(name, monkeypatch):
+def test_backbone_and_torchvisions_remaining_layers_make_the_whole_network(name, monkeypatch):
     network = lively(name)
-    monkeypatch.setattr(backbone, "read_weights", lambda source: network.state_dict())
-    base = ConvBase(name, weights="DEFAULT").eval()
+    monkeypatch.setattr(backbone_module, "read_weights", lambda source: network.state_dict())
+    backbone = Backbone(name, weights="DEFAULT").eval()
     images = torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     # What torchvision's own preset for these weights does after resizing; stated here by hand.
     mean, std = HALF if name == "efficientnet_v2_l" else IMAGENET
@@ -76,67 +76,71 @@ def test_base_and_torchvisions_remaining_layers_make_the_whole_network(name, mon
         network.transform_input = True
     with torch.no_grad():
         expected = network((images / 255 - mean) / std)
-        features = base(images)
+        features = backbone(images)
         got = remaining(name, network, features)
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
-        assert features.shape[1:] == base.out_shape(96)
-        cut = base.stage_names[len(base.stage_names) // 2]
-        prefix, suffix = base.split(cut)
+        assert features.shape[1:] == backbone.out_shape(96)
+        cut = backbone.stage_names[len(backbone.stage_names) // 2]
+        prefix, suffix = backbone.split(cut)
         torch.testing.assert_close(suffix(prefix(images)), features)
 
 
 def test_vgg16_at_150_is_the_books():
-    base = ConvBase("vgg16", weights=None)
-    assert sum(p.numel() for p in base.parameters()) == 14_714_688
-    assert base.out_shape(150) == (512, 4, 4)
+    backbone = Backbone("vgg16", weights=None)
+    assert sum(p.numel() for p in backbone.parameters()) == 14_714_688
+    assert backbone.out_shape(150) == (512, 4, 4)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "convnext_tiny"])
 def test_each_cut_splits_without_a_copy(name):
-    base = ConvBase(name, weights=None).eval()
+    backbone = Backbone(name, weights=None).eval()
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        whole = base(images)
-        for cut in base.stage_names:
-            prefix, suffix = base.split(cut)
+        whole = backbone(images)
+        for cut in backbone.stage_names:
+            prefix, suffix = backbone.split(cut)
             assert torch.equal(suffix(prefix(images)), whole)
-            assert (*prefix.stage_names, *dict(suffix.named_children())) == base.stage_names
-            own = {id(p) for p in base.parameters()}
+            assert (*prefix.stage_names, *dict(suffix.named_children())) == backbone.stage_names
+            own = {id(p) for p in backbone.parameters()}
             assert {id(p) for p in (*prefix.parameters(), *suffix.parameters())} == own
-    assert base.stage_names == ConvBase(name, weights=None).stage_names, "split changed the base"
+    assert backbone.stage_names == Backbone(name, weights=None).stage_names, "split changed the backbone"
 
 
 def test_until_keeps_the_stages_up_to_it():
-    base = ConvBase("vgg16", weights=None, until="block3")
-    assert base.stage_names == ("block1", "block2", "block3")
-    assert base.out_shape(150) == (256, 18, 18)
+    backbone = Backbone("vgg16", weights=None, last_stage="block3")
+    assert backbone.stage_names == ("block1", "block2", "block3")
+    assert backbone.out_shape(150) == (256, 18, 18)
 
 
-def test_uint8_and_floating_pictures_give_the_same():
+def test_uint8_and_floating_images_give_the_same():
     torch.manual_seed(0)
-    base = ConvBase("squeezenet1_1", weights=None).eval()
+    backbone = Backbone("squeezenet1_1", weights=None).eval()
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
-        torch.testing.assert_close(base(images), base(images / 255), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(backbone(images), backbone(images / 255), rtol=1e-3, atol=1e-4)
 
 
 def test_out_shape_leaves_modes_and_statistics_alone():
-    base = ConvBase("resnet18", weights=None).train()
-    base.stages["layer1"].eval()
-    modes = [module.training for module in base.modules()]
-    before = {key: value.clone() for key, value in base.state_dict().items()}
-    base.out_shape(64)
-    assert modes == [module.training for module in base.modules()]
-    assert all(torch.equal(before[key], value) for key, value in base.state_dict().items())
+    backbone = Backbone("resnet18", weights=None).train()
+    backbone.stages["layer1"].eval()
+    modes = [module.training for module in backbone.modules()]
+    before = {key: value.clone() for key, value in backbone.state_dict().items()}
+    backbone.out_shape(64)
+    assert modes == [module.training for module in backbone.modules()]
+    assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
 
 
-def test_fingerprint_stands_for_what_the_base_computes():
+def test_fingerprint_stands_for_what_the_backbone_computes():
     torch.manual_seed(0)
-    base = ConvBase("resnet18", weights=None)
+    backbone = Backbone("resnet18", weights=None)
     torch.manual_seed(0)
-    same = ConvBase("resnet18", weights=None)
-    assert base.fingerprint() == same.fingerprint() == base.train().fingerprint()
-    prints = {base.fingerprint(), base.split("layer4")[0].fingerprint(), base.split("layer3")[0].fingerprint()}
+    same = Backbone("resnet18", weights=None)
+    assert backbone.fingerprint() == same.fingerprint() == backbone.train().fingerprint()
+    prints = {
+        backbone.fingerprint(),
+        backbone.split("layer4")[0].fingerprint(),
+        backbone.split("layer3")[0].fingerprint(),
+    }
     for key in ("stages.layer4.1.conv2.weight", "stages.stem.bn1.running_mean", "normalise.std"):
         same.state_dict()[key][(0,) * same.state_dict()[key].ndim] += 1e-3
         prints.add(same.fingerprint())
@@ -156,7 +160,7 @@ def test_fingerprint_stands_for_what_the_base_computes():
 )
 def test_what_is_unknown_is_named_with_its_neighbours(arguments, message):
     with pytest.raises(BackboneError, match=message):
-        ConvBase(*arguments)
+        Backbone(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -167,14 +171,14 @@ def test_what_is_unknown_is_named_with_its_neighbours(arguments, message):
         (torch.zeros(1, 3, 64, 64, dtype=torch.int64), "got torch.int64"),
     ],
 )
-def test_what_is_no_picture_is_refused(images, message):
+def test_what_is_no_image_is_refused(images, message):
     with pytest.raises(BackboneError, match=message):
-        ConvBase("squeezenet1_1", weights=None)(images)
+        Backbone("squeezenet1_1", weights=None)(images)
 
 
-def test_pictures_that_are_too_small_are_refused():
+def test_images_that_are_too_small_are_refused():
     with pytest.raises(BackboneError, match="20 × 20 are too small for inception_v3"):
-        ConvBase("inception_v3", weights=None).out_shape(20)
+        Backbone("inception_v3", weights=None).out_shape(20)
 
 
 def test_stage_names_of_the_families():
@@ -195,11 +199,11 @@ def test_stage_names_of_the_families():
         "convnext_tiny": "stem stage1 stage2 stage3 stage4",
     }
     for name, stages in expected.items():
-        assert ConvBase(name, weights=None).stage_names == tuple(stages.split())
+        assert Backbone(name, weights=None).stage_names == tuple(stages.split())
 
 
 def test_reductions_grow_along_the_row():
     for name, (size, _) in itertools.product(["vgg16", "resnet18", "mobilenet_v2"], [(224, None)]):
-        base = ConvBase(name, weights=None)
-        heights = [base.split(stage)[0].out_shape(size)[1] for stage in base.stage_names]
+        backbone = Backbone(name, weights=None)
+        heights = [backbone.split(stage)[0].out_shape(size)[1] for stage in backbone.stage_names]
         assert heights == sorted(heights, reverse=True)

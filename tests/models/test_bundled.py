@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision import models
 
-from lightning_transfer import ConvBase
+from lightning_transfer import Backbone
 from lightning_transfer.errors import BackboneError
 from lightning_transfer.models.weights import BUNDLED
 from lightning_transfer.sketches.creatures import CREATURES
@@ -21,13 +21,13 @@ def test_they_need_no_network(monkeypatch):
         raise AssertionError("a network was asked for")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
-    base = ConvBase("mobilenet_v3_small", weights="bundled").eval()
+    backbone = Backbone("mobilenet_v3_small", weights="bundled").eval()
     network = models.mobilenet_v3_small(weights=None).eval()
     network.load_state_dict(load_file(FILE), strict=False)
     images = torch.rand(2, 3, 150, 150)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.no_grad():
-        torch.testing.assert_close(base(images), network.features((images - mean) / std), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(backbone(images), network.features((images - mean) / std), rtol=1e-3, atol=1e-4)
 
 
 def test_the_file_is_small_and_says_where_it_comes_from():
@@ -51,4 +51,4 @@ def test_other_networks_have_none():
     with pytest.raises(
         BackboneError, match="No weights of vgg16 come with this library, only those of mobilenet_v3"
     ):
-        ConvBase("vgg16", weights="bundled")
+        Backbone("vgg16", weights="bundled")

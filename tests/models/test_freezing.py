@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_transfer import ConvBase
-from lightning_transfer.models.freezing import freeze, parameter_groups, trains, unfreeze
+from lightning_transfer import Backbone
+from lightning_transfer.models.freezing import freeze, is_trainable, parameter_groups, unfreeze
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_both_can_be_repeated(network):
 
 def test_every_parameter_is_in_one_group_of_its_stage(network):
     stages = {"body": network[:3], "block": network[3], "head": nn.Linear(4, 2)}
-    groups = parameter_groups(stages, lr=1.0, lr_decay=0.1, weight_decay=0.01)
+    groups = parameter_groups(stages, lr=1.0, layer_decay=0.1, weight_decay=0.01)
     assert [group["name"] for group in groups] == [
         "body",
         "body.no_decay",
@@ -102,10 +102,10 @@ def test_every_parameter_is_in_one_group_of_its_stage(network):
 
 @pytest.mark.parametrize("name", ["vgg16_bn", "resnet18", "convnext_tiny", "mobilenet_v3_small"])
 def test_biases_and_norms_are_not_decayed(name):
-    base = ConvBase(name, weights=None)
-    groups = parameter_groups(base.stages, lr=1.0, weight_decay=0.01)
+    backbone = Backbone(name, weights=None)
+    groups = parameter_groups(backbone.stages, lr=1.0, weight_decay=0.01)
     decayed = {id(p) for group in groups if group["weight_decay"] for p in group["params"]}
-    for module in base.modules():
+    for module in backbone.modules():
         for kind, parameter in module.named_parameters(recurse=False):
             matrix = isinstance(module, nn.Conv2d | nn.Linear) and kind == "weight"
             scale = kind == "layer_scale"  # ConvNeXt's own, (C, 1, 1)
@@ -113,8 +113,8 @@ def test_biases_and_norms_are_not_decayed(name):
 
 
 def test_whether_a_module_trains(network):
-    assert trains(network)
+    assert is_trainable(network)
     freeze(network[3])
-    assert trains(network)
-    assert not trains(network[3])
-    assert not trains(nn.ReLU())
+    assert is_trainable(network)
+    assert not is_trainable(network[3])
+    assert not is_trainable(nn.ReLU())

@@ -1,4 +1,4 @@
-"""A saved base is a file that torchvision's own network takes, and that makes the same base again."""
+"""A saved backbone is a file that torchvision's own network takes, and that makes the same backbone again."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision import models
 
-from lightning_transfer import ConvBase
+from lightning_transfer import Backbone
 from lightning_transfer.errors import BackboneError
 from lightning_transfer.models.saving import save_weights
 
@@ -16,37 +16,37 @@ from lightning_transfer.models.saving import save_weights
 )
 def test_torchvisions_own_network_takes_it(name, tmp_path):
     torch.manual_seed(0)
-    base = ConvBase(name, weights=None).eval()
-    save_weights(base, tmp_path / "base.safetensors", {"origin": "nowhere"}, torch.float32)
+    backbone = Backbone(name, weights=None).eval()
+    save_weights(backbone, tmp_path / "backbone.safetensors", {"origin": "nowhere"}, torch.float32)
     network = models.get_model(name, weights=None).eval()
-    missing, unexpected = network.load_state_dict(load_file(tmp_path / "base.safetensors"), strict=False)
+    missing, unexpected = network.load_state_dict(load_file(tmp_path / "backbone.safetensors"), strict=False)
     assert unexpected == []
     assert all("classifier" in key or key.startswith("fc") or "num_batches" in key for key in missing)
     images = torch.rand(2, 3, 64, 64)
-    again = ConvBase(name, weights=str(tmp_path / "base.safetensors")).eval()
+    again = Backbone(name, weights=str(tmp_path / "backbone.safetensors")).eval()
     with torch.no_grad():
-        assert torch.equal(base(images), again(images))
-    with safe_open(tmp_path / "base.safetensors", "pt") as file:
+        assert torch.equal(backbone(images), again(images))
+    with safe_open(tmp_path / "backbone.safetensors", "pt") as file:
         assert file.metadata() == {"origin": "nowhere"}
 
 
 def test_half_the_bytes_by_default(tmp_path):
-    base = ConvBase("mobilenet_v3_small", weights=None).eval()
-    save_weights(base, tmp_path / "new" / "base.safetensors", {})
-    assert (tmp_path / "new" / "base.safetensors").stat().st_size < 2.5e6
-    again = ConvBase("mobilenet_v3_small", weights=str(tmp_path / "new" / "base.safetensors"))
-    for key, value in base.state_dict().items():
+    backbone = Backbone("mobilenet_v3_small", weights=None).eval()
+    save_weights(backbone, tmp_path / "new" / "backbone.safetensors", {})
+    assert (tmp_path / "new" / "backbone.safetensors").stat().st_size < 2.5e6
+    again = Backbone("mobilenet_v3_small", weights=str(tmp_path / "new" / "backbone.safetensors"))
+    for key, value in backbone.state_dict().items():
         torch.testing.assert_close(again.state_dict()[key], value, rtol=1e-3, atol=1e-6)
 
 
 def test_numbers_that_do_not_fit_are_named(tmp_path):
-    base = ConvBase("squeezenet1_1", weights=None)
+    backbone = Backbone("squeezenet1_1", weights=None)
     with torch.no_grad():
-        base.stages["stem"].conv1.bias[0] = 1e6
+        backbone.stages["stem"].conv1.bias[0] = 1e6
     with pytest.raises(BackboneError, match=r"features\.0\.bias has numbers that torch\.float16 cannot hold"):
-        save_weights(base, tmp_path / "base.safetensors", {})
+        save_weights(backbone, tmp_path / "backbone.safetensors", {})
 
 
-def test_a_part_of_a_base_is_refused(tmp_path):
-    with pytest.raises(BackboneError, match="save the base with all its stages"):
-        save_weights(ConvBase("squeezenet1_1", None, until="fire8"), tmp_path / "base.safetensors", {})
+def test_a_part_of_a_backbone_is_refused(tmp_path):
+    with pytest.raises(BackboneError, match="save the backbone with all its stages"):
+        save_weights(Backbone("squeezenet1_1", None, last_stage="fire8"), tmp_path / "backbone.safetensors", {})

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from lightning_transfer import ConvBase
+from lightning_transfer import Backbone
 from lightning_transfer.errors import BackboneError, DownloadError
 from lightning_transfer.models.providers.torchvision import network_names
 from lightning_transfer.models.weights import DIGEST
@@ -40,33 +40,33 @@ def save(path, state):
     return str(path)
 
 
-def assert_same_numbers(base, state):
-    """The base holds these arrays and no others, whatever their keys, in single precision."""
+def assert_same_numbers(backbone, state):
+    """The backbone holds these arrays and no others, whatever their keys, in single precision."""
     ours, theirs = (
         sorted((tuple(value.shape), value.contiguous().numpy().tobytes()) for value in arrays.values())
-        for arrays in (base.stages.state_dict(), state)
+        for arrays in (backbone.stages.state_dict(), state)
     )
     assert ours == theirs
-    assert {p.dtype for p in base.parameters()} == {torch.float32}
+    assert {p.dtype for p in backbone.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("suffix", ["pth", "pt", "safetensors"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_a_file_fills_the_base_with_or_without_a_classifier_of_any_width(tmp_path, name, suffix):
+def test_a_file_fills_the_backbone_with_or_without_a_classifier_of_any_width(tmp_path, name, suffix):
     whole = state_of(name)
     features = without(whole, CLASSIFIERS[name])
     narrow = {key: value if key in features else value[:7].clone() for key, value in whole.items()}
     for number, state in enumerate((whole, features, narrow)):
-        base = ConvBase(name, save(tmp_path / f"{number}.{suffix}", state))
-        assert_same_numbers(base, features)
+        backbone = Backbone(name, save(tmp_path / f"{number}.{suffix}", state))
+        assert_same_numbers(backbone, features)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_float32(tmp_path, dtype):
     state = without({key: value.to(dtype) for key, value in state_of("squeezenet1_1").items()}, "classifier.")
-    base = ConvBase("squeezenet1_1", save(tmp_path / "a.pth", state))
-    assert_same_numbers(base, {key: value.float() for key, value in state.items()})
-    assert all(p.requires_grad for p in base.parameters())
+    backbone = Backbone("squeezenet1_1", save(tmp_path / "a.pth", state))
+    assert_same_numbers(backbone, {key: value.float() for key, value in state.items()})
+    assert all(p.requires_grad for p in backbone.parameters())
 
 
 def test_keys_of_old_densenet_files_are_understood(tmp_path):
@@ -74,30 +74,30 @@ def test_keys_of_old_densenet_files_are_understood(tmp_path):
     old = {re.sub(r"(denselayer\d+\.)(norm|conv)(\d)\.", r"\1\2.\3.", key): value for key, value in state.items()}
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
     old = {key: value for key, value in old.items() if not key.endswith("num_batches_tracked")}
-    base = ConvBase("densenet121", save(tmp_path / "old.pth", old))
-    new = ConvBase("densenet121", save(tmp_path / "new.pth", state)).state_dict()
-    for key, value in base.state_dict().items():
+    backbone = Backbone("densenet121", save(tmp_path / "old.pth", old))
+    new = Backbone("densenet121", save(tmp_path / "new.pth", state)).state_dict()
+    for key, value in backbone.state_dict().items():
         assert torch.equal(value, torch.zeros(()) if key.endswith("num_batches_tracked") else new[key])
 
 
 def test_mnasnet_loads_from_a_plain_dict(tmp_path):
     # Without its version mark, torchvision's own load_state_dict rebuilds MNASNet's stem in an old width.
     state = state_of("mnasnet0_5")
-    base = ConvBase("mnasnet0_5", save(tmp_path / "a.pth", state))
-    assert_same_numbers(base, without(state, "classifier."))
+    backbone = Backbone("mnasnet0_5", save(tmp_path / "a.pth", state))
+    assert_same_numbers(backbone, without(state, "classifier."))
 
 
 def test_loading_draws_no_random_numbers(tmp_path):
     path = save(tmp_path / "a.pth", state_of("resnet18"))
     before = torch.random.get_rng_state()
-    ConvBase("resnet18", path)
+    Backbone("resnet18", path)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_file_of_another_network_is_told_key_by_key(tmp_path):
     path = save(tmp_path / "a.pth", state_of("squeezenet1_1"))
     with pytest.raises(BackboneError) as caught:
-        ConvBase("resnet18", path)
+        Backbone("resnet18", path)
     # 26 convolutions there; here 20, and 20 normalisations of 4 arrays, as the counts of batches may be missing.
     pattern = (
         r"does not fit resnet18: 100 missing \(bn1\.bias, .*, …\); 52 unexpected \(classifier\.1\.bias, .*, …\)"
@@ -112,7 +112,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named(tmp_path):
     state["bn1.bias"] = torch.zeros(3)
     message = r"1 missing \(conv1\.weight\); 1 unexpected \(conv2\.weight\); 1 of another shape \(bn1\.bias\)"
     with pytest.raises(BackboneError, match=message):
-        ConvBase("resnet18", save(tmp_path / "a.pth", state))
+        Backbone("resnet18", save(tmp_path / "a.pth", state))
 
 
 class Intruder:
@@ -130,7 +130,7 @@ def test_code_in_a_file_does_not_run(tmp_path, zipped):
     marker = tmp_path / "marker"
     torch.save({"a": Intruder(marker)}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(BackboneError, match=r"a\.pth cannot be read as weights: wanted a state dict of tensors"):
-        ConvBase("squeezenet1_1", str(tmp_path / "a.pth"))
+        Backbone("squeezenet1_1", str(tmp_path / "a.pth"))
     assert not marker.exists()
     torch.load(tmp_path / "a.pth", weights_only=False)
     assert marker.exists(), "the file would have been harmless"
@@ -144,7 +144,7 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path, suffix, content):
     path = tmp_path / f"a.{suffix}"
     path.write_bytes(content)
     with pytest.raises(BackboneError, match=rf"a\.{suffix} cannot be read as weights"):
-        ConvBase("squeezenet1_1", str(path))
+        Backbone("squeezenet1_1", str(path))
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,12 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path, suffix, content):
 def test_what_is_no_state_dict_is_told(tmp_path, content, message):
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(BackboneError, match=message):
-        ConvBase("squeezenet1_1", str(tmp_path / "a.pth"))
+        Backbone("squeezenet1_1", str(tmp_path / "a.pth"))
 
 
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(BackboneError, match=r"no weights file .*absent\.pth: wanted a \.pth, \.pt, \.safetensors"):
-        ConvBase("squeezenet1_1", str(tmp_path / "absent.pth"))
+        Backbone("squeezenet1_1", str(tmp_path / "absent.pth"))
 
 
 @pytest.fixture
@@ -194,14 +194,14 @@ def test_torchvisions_weights_are_read_from_its_cache_without_a_network(cache, m
     name = f"squeezenet1_1-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     (cache / "a.pth").rename(cache / name)
     monkeypatch.setattr(models.SqueezeNet1_1_Weights.DEFAULT.value, "url", f"https://example.invalid/{name}")
-    assert_same_numbers(ConvBase("squeezenet1_1", weights), without(state, "classifier."))
+    assert_same_numbers(Backbone("squeezenet1_1", weights), without(state, "classifier."))
     assert [path.name for path in cache.iterdir()] == [name]
 
 
 def test_without_a_network_the_address_and_the_remedy_are_told(cache):
     url = models.ResNet18_Weights.DEFAULT.url
     with pytest.raises(DownloadError) as caught:
-        ConvBase("resnet18", "DEFAULT")
+        Backbone("resnet18", "DEFAULT")
     assert f"{url} cannot be reached (no network)" in str(caught.value)
     assert f"pass its path as weights, or put it in {cache}." in str(caught.value)
     assert [path.name for path in cache.iterdir()] == [f".{Path(url).name}.lock"]

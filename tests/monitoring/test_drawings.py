@@ -1,4 +1,4 @@
-"""What stands in TensorBoard's files is what the network says of the validation pictures."""
+"""What stands in TensorBoard's files is what the network says of the validation images."""
 
 import csv
 import io
@@ -27,29 +27,29 @@ from lightning_transfer import (
     FeatureProjector,
     FineTuningClassifier,
     FirstLayerFilters,
-    FrozenBaseClassifier,
+    FrozenBackboneClassifier,
     Hyperparameters,
     ModelGraph,
     PrecisionRecall,
     StagedUnfreeze,
-    WrongPictures,
+    WrongImages,
     extract_features,
 )
 from lightning_transfer.errors import CallbackError
 from lightning_transfer.monitoring import confusion_matrix, figures
 from lightning_transfer.monitoring.drawings import DRAWINGS, Drawings
 from lightning_transfer.monitoring.group import DrawingGroup
-from runs import Stranger, noise, pictures_of
+from runs import Stranger, images_of, noise
 
 STAGES = ("stem", "fire2", "fire3", "fire4", "fire5", "fire6", "fire7", "fire8", "fire9")
-REGIMES = [FeatureClassifier, FrozenBaseClassifier, FineTuningClassifier]
+REGIMES = [FeatureClassifier, FrozenBackboneClassifier, FineTuningClassifier]
 
 
 def events(folder):
     return EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0}).Reload()
 
 
-def picture(found, tag):
+def image(found, tag):
     return Image.open(io.BytesIO(found.Images(tag)[-1].encoded_image_string))
 
 
@@ -60,15 +60,15 @@ def model_of(regime, weights_file, **arguments):
 
 
 @pytest.fixture(scope="module")
-def runs(pictures, weights_file, tmp_path_factory):
-    """Folders, model and probabilities of the validation pictures, by regime, after two epochs with everything."""
+def runs(image_folder, weights_file, tmp_path_factory):
+    """Folders, model and probabilities of the validation images, by regime, after two epochs with everything."""
     from lightning.pytorch import Trainer
 
     found = {}
     for regime in REGIMES:
         root = tmp_path_factory.mktemp(regime.__name__)
         model = model_of(regime, weights_file)
-        images = pictures_of(pictures, image_size=64)
+        images = images_of(image_folder, image_size=64)
         callbacks = [
             *Drawings.all().callbacks(),
             ModelCheckpoint(root / "saved", monitor="validation/accuracy", mode="max"),
@@ -86,7 +86,9 @@ def runs(pictures, weights_file, tmp_path_factory):
         )
         data = images
         if regime is FeatureClassifier:
-            data = FeatureDataModule(extract_features(trainer, model.base, images, root / "store"), images=images)
+            data = FeatureDataModule(
+                extract_features(trainer, model.backbone, images, root / "store"), images=images
+            )
         trainer.fit(model, data)
         modes = {name: part.training for name, part in model.named_modules()}
         with torch.no_grad():
@@ -112,7 +114,7 @@ def test_there_is_a_flag_for_each(run):
     tags = events(run[1]).Tags()
     assert set(tags["images"]) == {
         "confusion_matrix",
-        "wrong_pictures",
+        "wrong_images",
         "first_layer_filters",
         *(f"feature_maps/{name}" for name in STAGES),
     }
@@ -122,10 +124,10 @@ def test_there_is_a_flag_for_each(run):
 
 def test_drawing_changes_no_modes(run):
     _, _, model, _, modes = run
-    thawed = ("base.stages.fire9",) if isinstance(model, FineTuningClassifier) else ()
+    unfrozen = ("backbone.stages.fire9",) if isinstance(model, FineTuningClassifier) else ()
     for name, training in modes.items():
-        if name.startswith("base.stages."):
-            assert training is name.startswith(thawed), name
+        if name.startswith("backbone.stages."):
+            assert training is name.startswith(unfrozen), name
     assert modes["head"]
 
 
@@ -147,7 +149,7 @@ def test_precision_and_recall_are_scikit_learns(run):
         assert differing <= 2
 
 
-def test_the_projector_has_the_features_and_who_they_are_of(run, pictures):
+def test_the_projector_has_the_features_and_who_they_are_of(run, image_folder):
     _, folder, model, probabilities, _ = run
     (place,) = folder.glob("*/features")
     rows = list(csv.DictReader((place / "metadata.tsv").read_text().splitlines(), delimiter="\t"))
@@ -156,23 +158,23 @@ def test_the_projector_has_the_features_and_who_they_are_of(run, pictures):
     assert [row["file"] for row in rows] == files
     assert [row["truth"] for row in rows] == names[LABELS].tolist()
     assert [row["prediction"] for row in rows] == names[probabilities.argmax(1)].tolist()
-    images = pictures_of(pictures, image_size=64).dataset("validation")
+    images = images_of(image_folder, image_size=64).dataset("validation")
     with torch.no_grad():
-        expected = model.base.eval()(torch.stack([images[i][0] for i in range(12)])).mean((2, 3))
+        expected = model.backbone.eval()(torch.stack([images[i][0] for i in range(12)])).mean((2, 3))
     found = np.loadtxt(place / "tensors.tsv", delimiter="\t")
     np.testing.assert_allclose(found, expected, atol=2e-2, rtol=2e-2)  # a store's are float16
     with Image.open(place / "sprite.png") as sprite:
         assert sprite.size == (4 * 48, 4 * 48)
         corner = np.asarray(sprite.convert("RGB"))[:48, :48]
-    np.testing.assert_allclose(corner, np.asarray(images.picture(0).resize((48, 48))), atol=1)
+    np.testing.assert_allclose(corner, np.asarray(images.image(0).resize((48, 48))), atol=1)
     assert "sprite" in (folder / "projector_config.pbtxt").read_text()
 
 
-def test_feature_maps_are_a_row_a_picture(run):
+def test_feature_maps_are_a_row_a_image(run):
     found = events(run[1])
     for name in STAGES:
-        assert picture(found, f"feature_maps/{name}").size == (9 * 100 - 4, 4 * 100 - 4)
-    assert picture(found, "first_layer_filters").size == (8 * 100 - 4, 8 * 100 - 4)  # 64 filters
+        assert image(found, f"feature_maps/{name}").size == (9 * 100 - 4, 4 * 100 - 4)
+    assert image(found, "first_layer_filters").size == (8 * 100 - 4, 8 * 100 - 4)  # 64 filters
 
 
 def test_the_graph_has_the_stages(run):
@@ -200,7 +202,7 @@ def test_hyperparameters_stand_beside_scores_that_are_logged(run):
     experiment, start, end = hparams(folder)
     values = {name: value.string_value or value.number_value for name, value in start.hparams.items()}
     assert values["regime"] == type(model).__name__
-    assert (values["base"], values["pool"], values["scheduler"]) == ("squeezenet1_1", "avg", "cosine")
+    assert (values["backbone"], values["pool"], values["scheduler"]) == ("squeezenet1_1", "avg", "cosine")
     assert (values["lr"], values["hidden"], values["epochs"]) == (0.01, 16, 2)
     assert values["head_from"] == "none"  # each run has each column
     metrics = [metric.name.tag for metric in experiment.metric_infos]
@@ -213,7 +215,7 @@ def test_hyperparameters_stand_beside_scores_that_are_logged(run):
 
 
 @pytest.fixture
-def drawn(monkeypatch, quiet_trainer, pictures, tmp_path, weights_file):
+def drawn(monkeypatch, quiet_trainer, image_folder, tmp_path, weights_file):
     """Fits with one callback, and gives what it handed to matplotlib."""
 
     def fit(callback, module=None, name=None, epochs=2, **arguments):
@@ -226,20 +228,20 @@ def drawn(monkeypatch, quiet_trainer, pictures, tmp_path, weights_file):
                 return draw(*given)
 
             monkeypatch.setattr(module, name, noting)
-        model = model_of(FrozenBaseClassifier, weights_file)
+        model = model_of(FrozenBackboneClassifier, weights_file)
         logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
         arguments = {"logger": logger, "log_every_n_steps": 1, "max_epochs": epochs} | arguments
-        quiet_trainer(callbacks=[callback], **arguments).fit(model, pictures_of(pictures, image_size=64))
+        quiet_trainer(callbacks=[callback], **arguments).fit(model, images_of(image_folder, image_size=64))
         with torch.no_grad():
             model.eval()
-            logits = [model(batch) for batch, _ in pictures_of(pictures, image_size=64).val_dataloader()]
+            logits = [model(batch) for batch, _ in images_of(image_folder, image_size=64).val_dataloader()]
         return seen, torch.cat(logits).softmax(1), events(logger.log_dir)
 
     return fit
 
 
-def test_wrong_pictures_are_the_most_certain_of_the_wrong_ones(drawn, pictures):
-    seen, probabilities, found = drawn(WrongPictures(count=3), figures, "gallery")
+def test_wrong_images_are_the_most_certain_of_the_wrong_ones(drawn, image_folder):
+    seen, probabilities, found = drawn(WrongImages(count=3), figures, "gallery")
     ((shown, captions, title),) = seen
     certainty, predictions = probabilities.max(1)
     wrong = sorted((i for i in range(12) if predictions[i] != LABELS[i]), key=lambda i: -certainty[i])
@@ -249,13 +251,13 @@ def test_wrong_pictures_are_the_most_certain_of_the_wrong_ones(drawn, pictures):
         file, said = caption.split("\n")
         assert file == f"{names[LABELS[i]]}.{i % 6}.jpg"
         assert said == f"{names[LABELS[i]]}, taken for {names[predictions[i]]}, {certainty[i]:.1%}"
-    assert title.startswith(f"{len(wrong)} of 12 validation pictures are wrong")
-    images = pictures_of(pictures, image_size=64).dataset("validation")
-    np.testing.assert_array_equal(shown[0], np.asarray(images.picture(wrong[0])))
-    assert picture(found, "wrong_pictures").size[0] == 880
+    assert title.startswith(f"{len(wrong)} of 12 validation images are wrong")
+    images = images_of(image_folder, image_size=64).dataset("validation")
+    np.testing.assert_array_equal(shown[0], np.asarray(images.image(wrong[0])))
+    assert image(found, "wrong_images").size[0] == 880
 
 
-def test_the_matrix_counts_every_validation_picture(drawn, monkeypatch):
+def test_the_matrix_counts_every_validation_image(drawn, monkeypatch):
     plotted = []
     metric = confusion_matrix.MulticlassConfusionMatrix
     plot = metric.plot
@@ -299,7 +301,7 @@ class Stop(Callback):
 
 @pytest.mark.parametrize("stop", [[], [Stop()]])
 def test_the_projector_takes_the_last_epochs_features_wherever_that_is(
-    stop, quiet_trainer, pictures, tmp_path, weights_file
+    stop, quiet_trainer, image_folder, tmp_path, weights_file
 ):
     model = model_of(FineTuningClassifier, weights_file)
     trained = StagedUnfreeze({0: ["head", "fire9"]})
@@ -309,26 +311,26 @@ def test_the_projector_takes_the_last_epochs_features_wherever_that_is(
         max_epochs=3,
         log_every_n_steps=1,
     )
-    trainer.fit(model, pictures_of(pictures, image_size=64))
+    trainer.fit(model, images_of(image_folder, image_size=64))
     assert trainer.current_epoch == (1 if stop else 3)
     (table,) = tmp_path.rglob("tensors.tsv")
-    images = pictures_of(pictures, image_size=64).dataset("validation")
+    images = images_of(image_folder, image_size=64).dataset("validation")
     with torch.no_grad():
-        expected = model.base.eval()(torch.stack([images[i][0] for i in range(12)])).mean((2, 3))
+        expected = model.backbone.eval()(torch.stack([images[i][0] for i in range(12)])).mean((2, 3))
     np.testing.assert_allclose(np.loadtxt(table), expected, atol=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:No (negative|positive) samples")  # one batch, of one class
-def test_a_trial_run_draws_nothing(quiet_trainer, pictures, tmp_path, weights_file):
+def test_a_trial_run_draws_nothing(quiet_trainer, image_folder, tmp_path, weights_file):
     logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
     trainer = quiet_trainer(callbacks=Drawings.all().callbacks(), logger=logger, fast_dev_run=True)
-    trainer.fit(model_of(FrozenBaseClassifier, weights_file), pictures_of(pictures, image_size=64))
+    trainer.fit(model_of(FrozenBackboneClassifier, weights_file), images_of(image_folder, image_size=64))
     assert not list(tmp_path.rglob("*"))
 
 
-def test_what_is_missing_is_said_before_anything_is_computed(quiet_trainer, weights_file, pictures, tmp_path):
-    model = model_of(FrozenBaseClassifier, weights_file)
-    images = pictures_of(pictures, image_size=64)
+def test_what_is_missing_is_said_before_anything_is_computed(quiet_trainer, weights_file, image_folder, tmp_path):
+    model = model_of(FrozenBackboneClassifier, weights_file)
+    images = images_of(image_folder, image_size=64)
     for kind in DRAWINGS.values():
         callback = kind()
         trainer = quiet_trainer(callbacks=[callback], logger=CSVLogger(tmp_path), max_epochs=1)
@@ -344,11 +346,11 @@ def test_what_is_missing_is_said_before_anything_is_computed(quiet_trainer, weig
         quiet_trainer(callbacks=[callback], logger=logger, max_epochs=1).fit(module, *data)
 
     loaders = (images.loader("train"), images.loader("validation"))
-    for callback in (WrongPictures(), FeatureProjector(), FeatureMaps()):
+    for callback in (WrongImages(), FeatureProjector(), FeatureMaps()):
         with pytest.raises(CallbackError, match="the loaders passed to fit have none"):
             fit(callback, model, *loaders)
     for callback in (ModelGraph(), FirstLayerFilters()):
-        with pytest.raises(CallbackError, match=r"looks into the module's base, and Stranger has no ConvBase"):
+        with pytest.raises(CallbackError, match=r"looks into the module's backbone, and Stranger has no Backbone"):
             fit(callback, Stranger(), noise(), noise())
     with pytest.raises(CallbackError, match="Stranger has no attribute head"):
         fit(FeatureProjector(), Stranger(), images)
@@ -379,14 +381,14 @@ def test_other_peoples_modules_and_data_are_drawn(quiet_trainer, tmp_path):
     assert tags["images"] == ["confusion_matrix"]
 
 
-def test_features_of_other_pictures_are_refused(quiet_trainer, weights_file, pictures, tmp_path):
+def test_features_of_other_images_are_refused(quiet_trainer, weights_file, image_folder, tmp_path):
     from lightning_transfer.errors import StoreError
 
     model = model_of(FeatureClassifier, weights_file)
-    store = extract_features(quiet_trainer(), model.base, pictures_of(pictures, image_size=64), tmp_path)
-    with pytest.raises(StoreError, match="holds features of other train pictures"):
-        FeatureDataModule(store, images=pictures_of(pictures, image_size=64, max_samples=3))
-    trainer = quiet_trainer(callbacks=[WrongPictures()], logger=TensorBoardLogger(tmp_path), max_epochs=1)
+    store = extract_features(quiet_trainer(), model.backbone, images_of(image_folder, image_size=64), tmp_path)
+    with pytest.raises(StoreError, match="holds features of other train images"):
+        FeatureDataModule(store, images=images_of(image_folder, image_size=64, max_samples=3))
+    trainer = quiet_trainer(callbacks=[WrongImages()], logger=TensorBoardLogger(tmp_path), max_epochs=1)
     with pytest.raises(CallbackError, match=r"FeatureDataModule has none.*FeatureDataModule\(store, images=…\)"):
         trainer.fit(model, FeatureDataModule(store))
 
@@ -395,13 +397,13 @@ DDP = """
 import sys, warnings, torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning_transfer import FrozenBaseClassifier, ImageFolderDataModule
+from lightning_transfer import FrozenBackboneClassifier, ImageFolderDataModule
 from lightning_transfer.monitoring.drawings import Drawings
 warnings.filterwarnings("ignore")
 torch.manual_seed(0)
-pictures, weights, out, devices = sys.argv[1:]
-model = FrozenBaseClassifier("squeezenet1_1", weights, image_size=64, pool="avg", hidden=16, lr=0.0, audit=False)
-images = ImageFolderDataModule(pictures, image_size=64, batch_size=5, num_workers=0, max_samples=11)
+images, weights, out, devices = sys.argv[1:]
+model = FrozenBackboneClassifier("squeezenet1_1", weights, image_size=64, pool="avg", hidden=16, lr=0.0, audit_freezing=False)
+images = ImageFolderDataModule(images, image_size=64, batch_size=5, num_workers=0, max_samples=11)
 trainer = Trainer(accelerator="cpu", devices=int(devices), strategy="ddp", max_epochs=1, enable_progress_bar=False,
     logger=TensorBoardLogger(out, name="", version=devices, default_hp_metric=False), enable_model_summary=False,
     callbacks=Drawings.all().callbacks(), enable_checkpointing=False)
@@ -410,13 +412,13 @@ trainer.fit(model, images)
 
 
 @pytest.mark.slow
-def test_two_processes_draw_what_one_does(pictures, weights_file, tmp_path):
-    """Eleven pictures, which do not come out even; a rate of nought leaves both with the same network."""
+def test_two_processes_draw_what_one_does(image_folder, weights_file, tmp_path):
+    """Eleven images, which do not come out even; a rate of nought leaves both with the same network."""
     script = tmp_path / "ddp.py"
     script.write_text(DDP)
     for devices in (1, 2):
         done = subprocess.run(
-            [sys.executable, script, pictures, weights_file, tmp_path, str(devices)],
+            [sys.executable, script, image_folder, weights_file, tmp_path, str(devices)],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,

@@ -29,7 +29,7 @@ def test_curves_are_the_history(tmp_path):
     figure.savefig(tmp_path / "curves.png")
 
 
-def test_a_thaw_is_an_upright_line_between_two_epochs():
+def test_a_unfreeze_is_an_upright_line_between_two_epochs():
     history = [{"train/accuracy": 0.5, "stages/trained": float(count)} for count in (1, 1, 3, 3, 4)]
     for axes in curves({"": history}).axes:
         upright = sorted({line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2})
@@ -52,17 +52,17 @@ def test_the_matrix_is_scikit_learns(tmp_path):
     figure.savefig(tmp_path / "confusion.png")
 
 
-def test_heat_lies_over_the_right_picture_and_leaves_cold_places_alone(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+def test_heat_lies_over_the_right_image_and_leaves_cold_places_alone(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     heat = np.zeros((20, 30), np.float32)
     heat[5, 25] = 1.0
-    figure = heat_overlay(picture, heat, "a.jpg", "cats 93.1%")
+    figure = heat_overlay(image, heat, "a.jpg", "cats 93.1%")
     plain, heated = figure.axes
     assert (plain.get_title(), heated.get_title()) == ("a.jpg", "cats 93.1%")
     figure.draw_without_rendering()
     assert plain.get_position().x1 < heated.get_position().x0
     for axes in (plain, heated):
-        np.testing.assert_array_equal(axes.images[0].get_array(), picture)
+        np.testing.assert_array_equal(axes.images[0].get_array(), image)
     assert len(plain.images) == 1
     (_, layer) = heated.images
     np.testing.assert_array_equal(layer.get_array(), heat)
@@ -92,14 +92,14 @@ def test_accuracy_by_depth_is_the_numbers_and_the_choice(tmp_path):
     figure.savefig(tmp_path / "depth.png")
 
 
-def test_a_gallery_shows_each_picture_over_its_caption(tmp_path):
-    pictures = [np.full((8, 8, 3), value, np.uint8) for value in (0, 50, 100, 150, 200)]
+def test_a_gallery_shows_each_image_over_its_caption(tmp_path):
+    image_folder = [np.full((8, 8, 3), value, np.uint8) for value in (0, 50, 100, 150, 200)]
     captions = [f"{number}.jpg\n$1_0 {number}%" for number in range(5)]
-    figure = gallery(pictures, captions, "five")
+    figure = gallery(image_folder, captions, "five")
     figure.savefig(tmp_path / "gallery.png")  # a dollar sign is no mathematics
     assert len(figure.axes) == 8
-    for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
-        np.testing.assert_array_equal(axes.images[0].get_array(), picture)
+    for axes, image, caption in zip(figure.axes, image_folder, captions, strict=False):
+        np.testing.assert_array_equal(axes.images[0].get_array(), image)
         assert axes.get_title() == caption
     assert not any(axes.images for axes in figure.axes[5:])
     gallery([], [], "none is wrong").savefig(tmp_path / "none.png")

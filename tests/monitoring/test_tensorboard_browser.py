@@ -32,7 +32,7 @@ FLAGS = [
     f"--data.samples={{train: 16, validation: {PICTURES // 2}, test: 1}}",
     "--data.image_size=64",
     "--data.num_workers=0",
-    "--model.base=mobilenet_v3_small",
+    "--model.backbone=mobilenet_v3_small",
     "--model.weights=bundled",
     "--model.pool=avg",
     "--trainer.max_epochs=2",
@@ -166,7 +166,7 @@ def test_time_series_end_where_the_scores_do(show, runs, score):
     "tags",
     [
         ["confusion_matrix"],
-        ["wrong_pictures"],
+        ["wrong_images"],
         [f"feature_maps/{stage}" for stage in STAGES],
         ["first_layer_filters"],
     ],
@@ -198,9 +198,9 @@ def test_the_graph_opens_down_to_the_stages(show):
     # It moves while it is being laid out, where a click would miss it.
     has_box("BaseAndHead").locator("rect").first.dispatch_event("dblclick")
     has_box("BaseAndHead/Head[head]")
-    has_box("BaseAndHead/ConvBase[base]").locator("rect").first.dispatch_event("dblclick")
+    has_box("BaseAndHead/Backbone[backbone]").locator("rect").first.dispatch_event("dblclick")
     for stage in STAGES:
-        has_box(f"BaseAndHead/ConvBase[base]/Sequential[{stage}]")
+        has_box(f"BaseAndHead/Backbone[backbone]/Sequential[{stage}]")
 
 
 @pytest.mark.parametrize("name", ["cats", "dogs"])
@@ -229,7 +229,7 @@ def test_hparams_compare_the_runs(show, runs):
     assert shown.keys() == RUNS.keys()
     for name, row in shown.items():
         accuracies = [epoch["validation/accuracy"] for epoch in epochs(runs, name)]
-        assert row["base"] == "mobilenet_v3_small"
+        assert row["backbone"] == "mobilenet_v3_small"
         assert row["regime"] == EXPECTED[name]["regime"]
         for column, value in {
             "lr": EXPECTED[name]["lr"],
@@ -246,7 +246,7 @@ def test_hparams_compare_the_runs(show, runs):
         assert row["scheduler"] == EXPECTED[name]["scheduler"]
 
 
-def test_the_projector_has_the_validation_pictures_with_their_classes(show):
+def test_the_projector_has_the_validation_images_with_their_classes(show):
     page = show("projector")
     projector = page.frame_locator("iframe").frame_locator("iframe").locator("vz-projector")
     sync_api.expect(projector).to_contain_text(f"Points: {PICTURES}")

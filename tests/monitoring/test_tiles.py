@@ -11,7 +11,7 @@ def tile(grid, row, column):
     return grid[row * step : row * step + TILE, column * step : column * step + TILE]
 
 
-def test_a_row_is_a_picture_and_its_liveliest_channels():
+def test_a_row_is_a_image_and_its_liveliest_channels():
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (2, 3, TILE, TILE), dtype=np.uint8)
     maps = np.zeros((2, 3, 2, 2), np.float32)

@@ -40,9 +40,9 @@ def test_the_layout_is_that_of_cats_and_dogs_small(tmp_path):
         for number in range(count)
     }
     assert sketches.boxes().keys() == contents(sketches.root).keys()
-    with Image.open(sketches.root / "train/ones/ones.0.jpg") as picture:
+    with Image.open(sketches.root / "train/ones/ones.0.jpg") as image:
         left, top, right, bottom = sketches.boxes()["train/ones/ones.0.jpg"]
-        inside = np.asarray(picture)[top + 2 : bottom - 2, left + 2 : right - 2]
+        inside = np.asarray(image)[top + 2 : bottom - 2, left + 2 : right - 2]
     assert abs(inside.astype(int) - 128).mean() < 12
 
 
@@ -51,10 +51,10 @@ def test_the_same_seed_draws_the_same_and_another_another(tmp_path):
         folder(tmp_path / name, seed).build()
     one, two, three = (contents(tmp_path / name) for name in ("one", "two", "three"))
     assert one == two
-    assert len({*one.values(), *three.values()}) == 20, "no picture twice"
+    assert len({*one.values(), *three.values()}) == 20, "no image twice"
 
 
-def test_more_pictures_begin_with_the_same(tmp_path):
+def test_more_images_begin_with_the_same(tmp_path):
     folder(tmp_path / "few", train=2).build()
     folder(tmp_path / "many", train=4).build()
     few, many = contents(tmp_path / "few"), contents(tmp_path / "many")
@@ -74,7 +74,7 @@ def test_other_sketches_are_not_overwritten(tmp_path):
         folder(tmp_path / "sketches", seed=1).build()
 
 
-def test_pictures_of_somebody_elses_are_not_overwritten(tmp_path):
+def test_images_of_somebody_elses_are_not_overwritten(tmp_path):
     (tmp_path / "sketches").mkdir()
     (tmp_path / "sketches" / "mine.jpg").touch()
     with pytest.raises(DataError, match="Pass another root, or remove it"):

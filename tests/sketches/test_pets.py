@@ -42,13 +42,13 @@ def test_there_are_twenty_other_classes_and_no_cats_or_dogs_among_them():
 
 @pytest.mark.slow
 def test_colour_and_place_do_not_tell_a_cat_from_a_dog():
-    """Linear classifiers on colours by place, on thumbnails, and on the box: near chance on pictures not seen."""
+    """Linear classifiers on colours by place, on thumbnails, and on the box: near chance on images not seen."""
     colours, thumbnails, places, labels = [], [], [], []
     for number in range(600):
-        picture, box = (draw_cat, draw_dog)[number % 2](np.random.default_rng(number), 150)
-        blocks = np.asarray(picture).reshape(3, 50, 3, 50, 3)
+        image, box = (draw_cat, draw_dog)[number % 2](np.random.default_rng(number), 150)
+        blocks = np.asarray(image).reshape(3, 50, 3, 50, 3)
         colours.append([*blocks.mean((1, 3)).ravel(), *blocks.std((1, 3)).ravel()])
-        thumbnails.append(np.asarray(picture.resize((8, 8))).ravel())
+        thumbnails.append(np.asarray(image.resize((8, 8))).ravel())
         places.append([*box, box[2] - box[0], box[3] - box[1]])
         labels.append(number % 2)
     for features in (colours, thumbnails, places):
@@ -57,7 +57,7 @@ def test_colour_and_place_do_not_tell_a_cat_from_a_dog():
         assert model.score(scaled[400:], labels[400:]) < 0.65  # chance and four standard deviations
 
 
-def test_a_picture_is_small_on_disk():
+def test_a_image_is_small_on_disk():
     buffer = io.BytesIO()
     draw_cat(np.random.default_rng(0), 150)[0].save(buffer, "JPEG", quality=90)
     assert buffer.tell() < 30_000

@@ -1,4 +1,4 @@
-"""What the offline default shows is true: the bundled base knows something of animals that it has never seen."""
+"""What the offline default shows is true: the bundled backbone knows something of animals that it has never seen."""
 
 import pytest
 from lightning.pytorch import seed_everything
@@ -8,7 +8,7 @@ from lightning_transfer import FeatureClassifier, FeatureDataModule, SketchPetsD
 pytestmark = pytest.mark.slow
 
 
-def test_the_bundled_base_beats_random_numbers_by_ten_points(quiet_trainer, tmp_path):
+def test_the_bundled_backbone_beats_random_numbers_by_ten_points(quiet_trainer, tmp_path):
     data = SketchPetsDataModule(
         str(tmp_path / "pets"), {"train": 400, "validation": 50, "test": 300}, batch_size=50
     )
@@ -17,7 +17,7 @@ def test_the_bundled_base_beats_random_numbers_by_ten_points(quiet_trainer, tmp_
         seed_everything(0, verbose=False)
         model = FeatureClassifier("mobilenet_v3_small", weights=weights, pool="avg", lr=1e-3)
         trainer = quiet_trainer(max_epochs=15)
-        store = extract_features(trainer, model.base, data, tmp_path / "features")
+        store = extract_features(trainer, model.backbone, data, tmp_path / "features")
         trainer.fit(model, FeatureDataModule(store, batch_size=32))
         (scores,) = trainer.test(model, FeatureDataModule(store, batch_size=100), verbose=False)
         accuracies[weights] = scores["test/accuracy"]

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback
 from lightning_transfer import StagedUnfreeze
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.training.checkpoints import between_epochs, read_checkpoint
-from runs import fine_tuning, pictures_of
+from runs import fine_tuning, images_of
 
 
 def test_files_that_are_no_checkpoints_are_named(tmp_path):
@@ -58,7 +58,7 @@ class SaveEverywhere(Callback):
 
 
 @pytest.mark.parametrize("interval", [1.0, 2])
-def test_the_places_between_epochs_are_those_after_validation(quiet_trainer, pictures, tmp_path, interval):
+def test_the_places_between_epochs_are_those_after_validation(quiet_trainer, image_folder, tmp_path, interval):
     saving = SaveEverywhere(tmp_path)
     trainer = quiet_trainer(
         max_epochs=2,
@@ -66,7 +66,7 @@ def test_the_places_between_epochs_are_those_after_validation(quiet_trainer, pic
         limit_train_batches=4,
         val_check_interval=interval,
     )
-    trainer.fit(fine_tuning(), pictures_of(pictures))
+    trainer.fit(fine_tuning(), images_of(image_folder))
     checkpoints = {name: torch.load(tmp_path / f"{name}.ckpt", weights_only=True) for name in saving.names}
     good = [name for name, checkpoint in checkpoints.items() if between_epochs(checkpoint)]
     assert good == [

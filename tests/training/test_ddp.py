@@ -10,19 +10,19 @@ import torch
 
 from ddp_runs import FIRE, JOINT
 from lightning_transfer import StagedUnfreeze
-from runs import Watch, differing, fine_tuning, pictures_of, saved
+from runs import Watch, differing, fine_tuning, images_of, saved
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def runs(pictures, tmp_path_factory):
+def runs(image_folder, tmp_path_factory):
     """What both processes left, by the run's name; and the folder."""
     out = tmp_path_factory.mktemp("ddp")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     script = Path(__file__).parent.parent / "ddp_runs.py"
     done = subprocess.run(
-        [sys.executable, script, pictures, out],
+        [sys.executable, script, image_folder, out],
         env=environment,
         capture_output=True,
         text=True,
@@ -50,7 +50,7 @@ def test_replicas_are_equal_after_each_epoch_of_each_run(runs):
 
 
 @pytest.mark.parametrize(("name", "batches"), [("joint", 1), ("accumulated", 2)])
-def test_it_is_one_process_with_the_joint_batch(runs, quiet_trainer, pictures, name, batches):
+def test_it_is_one_process_with_the_joint_batch(runs, quiet_trainer, image_folder, name, batches):
     watch = Watch()
     trainer = quiet_trainer(
         max_epochs=4,
@@ -58,7 +58,7 @@ def test_it_is_one_process_with_the_joint_batch(runs, quiet_trainer, pictures, n
         precision="64-true",
         accumulate_grad_batches=batches,
     )
-    trainer.fit(fine_tuning(**JOINT), pictures_of(pictures, batch_size=6))
+    trainer.fit(fine_tuning(**JOINT), images_of(image_folder, batch_size=6))
     seen = runs[0][name][0]
     for epoch, weights in watch.weights.items():
         for key, value in weights.items():
@@ -90,4 +90,4 @@ def test_without_wrapping_again_replicas_drift_and_the_audit_says_so(runs):
     assert differing(one["weights"][0], other["weights"][0]) == []
     assert differing(one["weights"][1], other["weights"][1])
     for seen in (one, other):
-        assert "not the same in all processes: base.stages.last_conv." in seen["complaint"]
+        assert "not the same in all processes: backbone.stages.last_conv." in seen["complaint"]

@@ -1,4 +1,4 @@
-"""FeatureClassifier against a hand-written loop, an uninterrupted run, and its own pictures."""
+"""FeatureClassifier against a hand-written loop, an uninterrupted run, and its own images."""
 
 import copy
 
@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from conftest import draw_folder
 from lightning_transfer import (
-    ConvBase,
+    Backbone,
     FeatureClassifier,
     FeatureDataModule,
     Head,
@@ -28,19 +28,19 @@ def images_of(root, **arguments):
 
 
 @pytest.fixture(scope="module")
-def store(pictures, weights_file, tmp_path_factory):
+def store(image_folder, weights_file, tmp_path_factory):
     from lightning.pytorch import Trainer
 
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
-    base = ConvBase("squeezenet1_1", str(weights_file))
-    return extract_features(trainer, base, images_of(pictures), tmp_path_factory.mktemp("features"))
+    backbone = Backbone("squeezenet1_1", str(weights_file))
+    return extract_features(trainer, backbone, images_of(image_folder), tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture
 def make(weights_file):
     def make(**arguments):
         seed_everything(0, verbose=False)
-        defaults = {"base": "squeezenet1_1", "weights": str(weights_file), "image_size": SIZE, "hidden": 16}
+        defaults = {"backbone": "squeezenet1_1", "weights": str(weights_file), "image_size": SIZE, "hidden": 16}
         return FeatureClassifier(**(defaults | arguments))
 
     return make
@@ -108,29 +108,27 @@ def test_a_resumed_run_is_the_uninterrupted_one(make, store, quiet_trainer, tmp_
 
 
 @pytest.mark.parametrize(
-    ("base", "pool"), [("squeezenet1_1", "flatten"), ("resnet18", "avg"), ("densenet121", "max")]
+    ("backbone", "pool"), [("squeezenet1_1", "flatten"), ("resnet18", "avg"), ("densenet121", "max")]
 )
-def test_the_head_says_the_same_of_pictures_as_of_their_features(
-    base, pool, pictures, tmp_path, make, quiet_trainer
+def test_the_head_says_the_same_of_images_as_of_their_features(
+    backbone, pool, image_folder, tmp_path, make, quiet_trainer
 ):
-    model = make(base=base, weights=None, pool=pool).eval()
-    images = images_of(pictures, batch_size=12)
-    store = extract_features(quiet_trainer(), model.base, images, tmp_path)
+    model = make(backbone=backbone, weights=None, pool=pool).eval()
+    images = images_of(image_folder, batch_size=12)
+    store = extract_features(quiet_trainer(), model.backbone, images, tmp_path)
     with torch.no_grad():
-        from_pictures = model(next(iter(images.test_dataloader()))[0])
+        from_images = model(next(iter(images.test_dataloader()))[0])
         from_features = model(next(iter(FeatureDataModule(store, batch_size=12).test_dataloader()))[0])
     # float16 keeps 11 bits.
-    torch.testing.assert_close(
-        from_features, from_pictures, rtol=2e-3, atol=2e-3 * from_pictures.abs().max().item()
-    )
+    torch.testing.assert_close(from_features, from_images, rtol=2e-3, atol=2e-3 * from_images.abs().max().item())
 
 
-@pytest.mark.parametrize("base", ["resnet18", "mobilenet_v3_small"])
-def test_trained_on_pictures_the_base_stays_what_it_was(base, pictures, make, quiet_trainer):
-    model = make(base=base, weights=None, pool="avg")
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small"])
+def test_trained_on_images_the_backbone_stays_what_it_was(backbone, image_folder, make, quiet_trainer):
+    model = make(backbone=backbone, weights=None, pool="avg")
     before = state(model)
     trainer = quiet_trainer(max_epochs=2)
-    trainer.fit(model, images_of(pictures))
+    trainer.fit(model, images_of(image_folder))
     after = state(model)
     changed = {key.split(".")[0] for key in after if not torch.equal(before[key], after[key])}
     assert changed == {"head"}, "BatchNorm's statistics count, too"
@@ -156,7 +154,7 @@ def test_an_epoch_that_was_broken_off_leaves_nothing(make, store, quiet_trainer)
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             raise ConnectionError
 
-    model, other = make(lr=0.0, audit=False), make(lr=0.0, audit=False)
+    model, other = make(lr=0.0, audit_freezing=False), make(lr=0.0, audit_freezing=False)
     with pytest.raises(ConnectionError):
         quiet_trainer(max_epochs=1, callbacks=[Break()]).fit(model, FeatureDataModule(store))
     scores = []
@@ -167,7 +165,7 @@ def test_an_epoch_that_was_broken_off_leaves_nothing(make, store, quiet_trainer)
     assert scores[0] == scores[1]
 
 
-def test_a_checkpoint_is_enough(make, store, pictures, quiet_trainer, tmp_path, monkeypatch, weights_file):
+def test_a_checkpoint_is_enough(make, store, image_folder, quiet_trainer, tmp_path, monkeypatch, weights_file):
     own = tmp_path / "own.pth"
     own.write_bytes(weights_file.read_bytes())
     trainer = quiet_trainer(max_epochs=1)
@@ -183,12 +181,12 @@ def test_a_checkpoint_is_enough(make, store, pictures, quiet_trainer, tmp_path, 
     loaded = FeatureClassifier.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     assert_same(model.state_dict(), loaded.state_dict())
     assert loaded.class_names == ("cats", "dogs")
-    images = next(iter(images_of(pictures).test_dataloader()))[0]
+    images = next(iter(images_of(image_folder).test_dataloader()))[0]
     with torch.no_grad():
         assert torch.equal(model.eval()(images), loaded.eval()(images))
     checkpoint = torch.load(tmp_path / "model.ckpt", weights_only=True)
     assert checkpoint["pretrained_weights"] == str(own)
-    assert checkpoint["hyper_parameters"]["base"] == "squeezenet1_1"
+    assert checkpoint["hyper_parameters"]["backbone"] == "squeezenet1_1"
     assert checkpoint["hyper_parameters"]["weights"] is None
     assert model.hparams["weights"] == str(own)
 
@@ -216,7 +214,7 @@ def test_a_checkpoint_of_something_else_is_refused(make, tmp_path, quiet_trainer
         FeatureClassifier.load_from_checkpoint(tmp_path / "boring.ckpt", weights=None)
 
 
-def test_heads_width_follows_the_picture(make):
+def test_heads_width_follows_the_image(make):
     model = make(pool="flatten")
-    assert model.head.hidden[0].in_features == np.prod(model.base.out_shape(SIZE))
+    assert model.head.hidden[0].in_features == np.prod(model.backbone.out_shape(SIZE))
     assert isinstance(model.head, Head)

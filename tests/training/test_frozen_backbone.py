@@ -11,29 +11,29 @@ from lightning_transfer import (
     FeatureClassifier,
     FeatureDataModule,
     FreezeAudit,
-    FrozenBaseClassifier,
+    FrozenBackboneClassifier,
     extract_features,
 )
 from lightning_transfer.errors import ModuleError
-from runs import Watch, pictures_of
+from runs import Watch, images_of
 
 BASES = ["resnet18", "mobilenet_v3_small", "squeezenet1_1"]
 
 
-def make(cls=FrozenBaseClassifier, **arguments):
+def make(cls=FrozenBackboneClassifier, **arguments):
     torch.manual_seed(0)
-    return cls(**({"base": "mobilenet_v3_small", "weights": None, "image_size": 32, "hidden": 8} | arguments))
+    return cls(**({"backbone": "mobilenet_v3_small", "weights": None, "image_size": 32, "hidden": 8} | arguments))
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_training_is_a_hand_written_loop(base, quiet_trainer, pictures):
-    model = make(base=base, dropout=0.0, lr=1e-3, weight_decay=0.1)
+@pytest.mark.parametrize("backbone", BASES)
+def test_training_is_a_hand_written_loop(backbone, quiet_trainer, image_folder):
+    model = make(backbone=backbone, dropout=0.0, lr=1e-3, weight_decay=0.1)
     before = copy.deepcopy(model)
-    quiet_trainer(max_epochs=2, precision="64-true").fit(model, pictures_of(pictures, seed=3))
+    quiet_trainer(max_epochs=2, precision="64-true").fit(model, images_of(image_folder, seed=3))
 
     expected = before.double()
-    expected.base.eval()
-    dataset = pictures_of(pictures, seed=3).train_dataloader().dataset
+    expected.backbone.eval()
+    dataset = images_of(image_folder, seed=3).train_dataloader().dataset
     matrices = [parameter for parameter in expected.head.parameters() if parameter.ndim > 1]
     biases = [parameter for parameter in expected.head.parameters() if parameter.ndim == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": biases, "weight_decay": 0.0}]
@@ -43,7 +43,7 @@ def test_training_is_a_hand_written_loop(base, quiet_trainer, pictures):
         for places in np.split(order, range(5, len(order), 5)):
             images, labels = zip(*(dataset[epoch, int(place)] for place in places), strict=True)
             with torch.no_grad():
-                features = expected.base(torch.stack(images))
+                features = expected.backbone(torch.stack(images))
             optimizer.zero_grad()
             F.cross_entropy(expected.head(features), torch.tensor(labels)).backward()
             optimizer.step()
@@ -53,12 +53,12 @@ def test_training_is_a_hand_written_loop(base, quiet_trainer, pictures):
         )
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_the_base_is_a_constant_without_a_graph(base, quiet_trainer, pictures):
-    model = make(base=base)
-    before = copy.deepcopy(model.base.state_dict())
+@pytest.mark.parametrize("backbone", BASES)
+def test_the_backbone_is_a_constant_without_a_graph(backbone, quiet_trainer, image_folder):
+    model = make(backbone=backbone)
+    before = copy.deepcopy(model.backbone.state_dict())
     seen = []
-    model.base.register_forward_hook(
+    model.backbone.register_forward_hook(
         lambda module, inputs, features: seen.append(
             (
                 module.stages.training,
@@ -68,58 +68,58 @@ def test_the_base_is_a_constant_without_a_graph(base, quiet_trainer, pictures):
         )
     )
     trainer = quiet_trainer(max_epochs=2, callbacks=[watch := Watch()])
-    trainer.fit(model, pictures_of(pictures))
+    trainer.fit(model, images_of(image_folder))
     assert {(graph, layout) for _, graph, layout in seen} == {(False, True)}
-    assert all(not module.training for stage in model.base.stages.values() for module in stage.modules())
+    assert all(not module.training for stage in model.backbone.stages.values() for module in stage.modules())
     assert watch.trained == {0: {"head"}, 1: {"head"}}
     for key, value in before.items():
-        assert torch.equal(value, model.base.state_dict()[key]), key
+        assert torch.equal(value, model.backbone.state_dict()[key]), key
     assert any(isinstance(callback, FreezeAudit) for callback in trainer.callbacks)
 
 
 @pytest.fixture
-def extracted(quiet_trainer, pictures, tmp_path):
+def extracted(quiet_trainer, image_folder, tmp_path):
     """A feature-extraction run's checkpoint, and its module."""
     model = make(FeatureClassifier)
     trainer = quiet_trainer(max_epochs=2)
-    store = extract_features(trainer, model.base, pictures_of(pictures), tmp_path / "features")
+    store = extract_features(trainer, model.backbone, images_of(image_folder), tmp_path / "features")
     trainer.fit(model, FeatureDataModule(store))
     trainer.save_checkpoint(tmp_path / "extracted.ckpt")
-    torch.save(model.base.stages.state_dict(), tmp_path / "stages.pth")
+    torch.save(model.backbone.stages.state_dict(), tmp_path / "stages.pth")
     return tmp_path / "extracted.ckpt", model
 
 
-def test_head_from_starts_with_the_trained_head(extracted, quiet_trainer, pictures):
+def test_head_from_starts_with_the_trained_head(extracted, quiet_trainer, image_folder):
     path, trained = extracted
     model = make(head_from=str(path))
     images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     assert torch.equal(model.eval()(images), trained.eval()(images))
     assert model.class_names == ("cats", "dogs")
-    quiet_trainer(max_epochs=1).fit(model, pictures_of(pictures))
+    quiet_trainer(max_epochs=1).fit(model, images_of(image_folder))
 
 
-def test_head_from_another_base_is_refused(extracted, pictures):
+def test_head_from_another_backbone_is_refused(extracted, image_folder):
     path, _ = extracted
     torch.manual_seed(1)
     with pytest.raises(
-        ModuleError, match=r"was trained on a base with other weights \(weights=None\): .*start_from="
+        ModuleError, match=r"was trained on a backbone with other weights \(weights=None\): .*init_from="
     ):
-        FrozenBaseClassifier("mobilenet_v3_small", weights=None, image_size=32, hidden=8, head_from=str(path))
+        FrozenBackboneClassifier("mobilenet_v3_small", weights=None, image_size=32, hidden=8, head_from=str(path))
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (
-            {"base": "squeezenet1_1"},
-            "was trained with base='mobilenet_v3_small', this run has base='squeezenet1_1'",
+            {"backbone": "squeezenet1_1"},
+            "was trained with backbone='mobilenet_v3_small', this run has backbone='squeezenet1_1'",
         ),
-        ({"until": "block4"}, "trained with until=None, this run has until='block4'"),
+        ({"last_stage": "block4"}, "trained with last_stage=None, this run has last_stage='block4'"),
         ({"num_classes": 3}, "trained with num_classes=2, this run has num_classes=3"),
         ({"pool": "avg"}, "trained with pool='flatten', this run has pool='avg'"),
         ({"hidden": 9}, "trained with hidden=8, this run has hidden=9"),
         ({"image_size": 96}, "The head in .* does not fit: "),
-        ({"start_from": "other.ckpt"}, "head_from and start_from are both given"),
+        ({"init_from": "other.ckpt"}, "head_from and init_from are both given"),
         ({"head_from": "nowhere.ckpt"}, "There is no checkpoint nowhere.ckpt"),
     ],
 )
@@ -134,17 +134,17 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
         make(head_from=str(tmp_path / "other.ckpt"))
 
 
-def test_balanced_classes_need_somebody_who_counts(quiet_trainer, pictures):
+def test_balanced_classes_need_somebody_who_counts(quiet_trainer, image_folder):
     model = make(class_weights="balanced")
-    quiet_trainer(max_epochs=1).fit(model, pictures_of(pictures))
+    quiet_trainer(max_epochs=1).fit(model, images_of(image_folder))
     assert model.loss.weight.tolist() == [1.0, 1.0]
-    loader = pictures_of(pictures).train_dataloader()
+    loader = images_of(image_folder).train_dataloader()
     with pytest.raises(ModuleError, match=r"needs a data module that has class_counts\(split\)"):
         quiet_trainer(max_epochs=1).fit(make(class_weights="balanced"), loader, loader)
 
 
-def test_balanced_classes_weigh_the_rarer_one_more(quiet_trainer, pictures):
-    data = pictures_of(pictures)
+def test_balanced_classes_weigh_the_rarer_one_more(quiet_trainer, image_folder):
+    data = images_of(image_folder)
     model = make(class_weights="balanced")
     data.class_counts = lambda split: {"train": (18, 6)}[split]
     quiet_trainer(max_epochs=1).fit(model, data)
@@ -154,8 +154,8 @@ def test_balanced_classes_weigh_the_rarer_one_more(quiet_trainer, pictures):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"lr_decay": 0.0}, "lr_decay=0.0: wanted a factor above 0, at most 1"),
-        ({"lr_decay": 1.5}, "lr_decay=1.5"),
+        ({"layer_decay": 0.0}, "layer_decay=0.0: wanted a factor above 0, at most 1"),
+        ({"layer_decay": 1.5}, "layer_decay=1.5"),
         ({"scheduler_monitor": "loss"}, "scheduler_monitor='loss': wanted one of validation/loss, validation/acc"),
     ],
 )

@@ -1,4 +1,4 @@
-"""On a GPU: each precision thaws and trains, and a resumed run is the whole one."""
+"""On a GPU: each precision unfreezes and trains, and a resumed run is the whole one."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from lightning_transfer import (
     StagedUnfreeze,
     extract_features,
 )
-from runs import EXISTING, Watch, differing, every_epoch, fine_tuning, pictures_of, saved
+from runs import EXISTING, Watch, differing, every_epoch, fine_tuning, images_of, saved
 
 pytestmark = [
     pytest.mark.gpu,
@@ -20,7 +20,7 @@ pytestmark = [
 ]
 PRECISIONS = ["32-true", "bf16-mixed", "16-mixed"]
 # Without pooling over the feature map, whose gradient is summed up in no fixed order on a GPU.
-NETWORK = {"base": "resnet18", "pool": "flatten"}
+NETWORK = {"backbone": "resnet18", "pool": "flatten"}
 
 
 def by_epoch():
@@ -28,13 +28,13 @@ def by_epoch():
 
 
 def adaptive():
-    return AdaptiveUnfreeze(["head", "layer4", "layer3"], patience=1, longest=2, restore_best=True)
+    return AdaptiveUnfreeze(["head", "layer4", "layer3"], patience=1, max_epochs_per_step=2, restore_best=True)
 
 
 @EXISTING
 @pytest.mark.parametrize("unfreeze", [by_epoch, adaptive])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_resumed_run_is_the_whole_one(quiet_trainer, pictures, tmp_path, precision, unfreeze):
+def test_a_resumed_run_is_the_whole_one(quiet_trainer, image_folder, tmp_path, precision, unfreeze):
     def fit(folder, ckpt_path=None):
         watch = Watch()
         trainer = quiet_trainer(
@@ -46,7 +46,7 @@ def test_a_resumed_run_is_the_whole_one(quiet_trainer, pictures, tmp_path, preci
             callbacks=[unfreeze(), watch, every_epoch(tmp_path / folder)],
             enable_checkpointing=True,
         )
-        data = pictures_of(pictures, num_workers=2)
+        data = images_of(image_folder, num_workers=2)
         trainer.fit(fine_tuning(**NETWORK), data, ckpt_path=ckpt_path, weights_only=True)
         return watch
 
@@ -60,11 +60,11 @@ def test_a_resumed_run_is_the_whole_one(quiet_trainer, pictures, tmp_path, preci
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_features_and_pictures_agree(quiet_trainer, pictures, tmp_path, precision):
+def test_features_and_images_agree(quiet_trainer, image_folder, tmp_path, precision):
     model = FeatureClassifier("resnet18", weights=None, image_size=32, hidden=8)
     trainer = quiet_trainer(accelerator="gpu", devices=1, precision=precision, max_epochs=2)
-    images = pictures_of(pictures)
-    store = extract_features(trainer, model.base, images, tmp_path / "features")
+    images = images_of(image_folder)
+    store = extract_features(trainer, model.backbone, images, tmp_path / "features")
     trainer.fit(model, FeatureDataModule(store))
     (from_store,) = trainer.test(model, FeatureDataModule(store), verbose=False)
     (from_images,) = trainer.test(model, images, verbose=False)
@@ -72,7 +72,7 @@ def test_features_and_pictures_agree(quiet_trainer, pictures, tmp_path, precisio
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_clipping_and_accumulation_go_through_a_thaw(quiet_trainer, pictures, precision):
+def test_clipping_and_accumulation_go_through_a_unfreeze(quiet_trainer, image_folder, precision):
     trainer = quiet_trainer(
         accelerator="gpu",
         devices=1,
@@ -83,6 +83,6 @@ def test_clipping_and_accumulation_go_through_a_thaw(quiet_trainer, pictures, pr
         accumulate_grad_batches=2,
     )
     model = fine_tuning(**NETWORK, scheduler="one_cycle", warmup_steps=2)
-    trainer.fit(model, pictures_of(pictures))
+    trainer.fit(model, images_of(image_folder))
     assert watch.trained[2] == {"head", "layer4"}
     assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())

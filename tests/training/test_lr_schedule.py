@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, lr_scheduler
 
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.training.lr_schedule import LENGTHS, NOT_BY_NAME, RateSchedule, rate_schedule
+from lightning_transfer.training.lr_schedule import LENGTHS, NOT_BY_NAME, StageLRScheduler, lr_schedule
 
 STEPS, EPOCHS = 20, 5
 OPTIONS = {
@@ -41,7 +41,7 @@ def run(schedule, epochs=range(EPOCHS), scores=(1.0,) * EPOCHS):
 
 def made(name, options=None, interval=None, warmup=0):
     optimizer = make_optimizer()
-    return rate_schedule(optimizer, name, options or {}, interval, warmup, STEPS, EPOCHS)
+    return lr_schedule(optimizer, name, options or {}, interval, warmup, STEPS, EPOCHS)
 
 
 BY_NAME = [name for name in lr_scheduler.__all__ if name not in NOT_BY_NAME and name != "ReduceLROnPlateau"]
@@ -83,10 +83,10 @@ def test_a_plateau_hears_of_each_validation():
 
 
 @pytest.mark.parametrize("name", [None, "cosine", "plateau", "ExponentialLR"])
-def test_each_stage_warms_up_from_its_own_thaw_on(name):
+def test_each_stage_warms_up_from_its_own_unfreeze_on(name):
     options = OPTIONS.get(name, {})
     schedule = made(name, options, warmup=4)
-    plain = made(name, options) or RateSchedule(make_optimizer())
+    plain = made(name, options) or StageLRScheduler(make_optimizer())
     late = schedule.optimizer.param_groups[0]["params"][0].requires_grad_(False)
     rates = run(schedule, range(2))
     late.requires_grad_(True)
@@ -132,12 +132,12 @@ def test_what_cannot_be_made_is_named(arguments, message):
 def test_a_run_without_end_has_no_cosine():
     for endless in (-1, float("inf")):
         with pytest.raises(ModuleError, match="CosineAnnealingLR needs the length of the run: set max_epochs"):
-            rate_schedule(make_optimizer(), "cosine", {}, None, 0, endless, endless)
+            lr_schedule(make_optimizer(), "cosine", {}, None, 0, endless, endless)
 
 
 def test_the_state_of_another_schedule_is_refused():
     with pytest.raises(ModuleError, match="other parameter groups or another learning-rate scheduler"):
-        made("cosine").load_state_dict(RateSchedule(make_optimizer()).state_dict())
-    alone = RateSchedule(AdamW([nn.Parameter(torch.zeros(1))]))
+        made("cosine").load_state_dict(StageLRScheduler(make_optimizer()).state_dict())
+    alone = StageLRScheduler(AdamW([nn.Parameter(torch.zeros(1))]))
     with pytest.raises(ModuleError, match="other parameter groups"):
-        alone.load_state_dict(RateSchedule(make_optimizer()).state_dict())
+        alone.load_state_dict(StageLRScheduler(make_optimizer()).state_dict())

@@ -1,1 +1,1 @@
-"""What a Trainer calls: thawing by stages, and the audit that frozen is frozen."""
+"""What a Trainer calls: unfreezing by stages, and the audit that frozen is frozen."""

@@ -1,4 +1,4 @@
-"""Thaws the next stage when the present ones have no more to give."""
+"""Unfreezes the next stage when the present ones have no more to give."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class AdaptiveUnfreeze(StagedUnfreeze):
     from which the stage trains, and travels in the checkpoint: what trains is a function of the epoch here, too.
 
     Args:
-        stages: What thaws, step by step, from the head towards the input; a list in it thaws at once.
+        stages: What unfreezes, step by step, from the head towards the input; a list in it unfreezes at once.
         monitor: The score, which validation must log.
         mode: Whether it gets better downwards ("min") or upwards ("max").
         min_delta: What it must get better by to count.
         patience: Epochs without an improvement after which the next step follows.
-        longest: Epochs after which it follows in any case: a number for every step, or one for each stage by name.
+        max_epochs_per_step: Epochs after which it follows in any case: a number for every step, or one for each stage by name.
         restore_best: Go back to the weights of the best score before each step. The optimizer keeps its moments.
 
     Raises:
@@ -42,7 +42,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         mode: Mode = "min",
         min_delta: float = 0.0,
         patience: int = 2,
-        longest: int | dict[str, int] | None = None,
+        max_epochs_per_step: int | dict[str, int] | None = None,
         restore_best: bool = False,
     ) -> None:
         steps = [[step] if isinstance(step, str) else list(step) for step in stages]
@@ -51,16 +51,26 @@ class AdaptiveUnfreeze(StagedUnfreeze):
             raise ScheduleError(f"mode={mode!r}: wanted min or max.")
         if patience < 1:
             raise ScheduleError(f"patience={patience}: wanted a whole number from 1 on.")
-        if isinstance(longest, Mapping) and (unknown := sorted(set(longest) - set(self.starts))):
-            raise ScheduleError(f"longest names {', '.join(unknown)}; stages has {', '.join(self.starts)}.")
-        limits = longest.values() if isinstance(longest, Mapping) else [] if longest is None else [longest]
+        if isinstance(max_epochs_per_step, Mapping) and (
+            unknown := sorted(set(max_epochs_per_step) - set(self.starts))
+        ):
+            raise ScheduleError(
+                f"max_epochs_per_step names {', '.join(unknown)}; stages has {', '.join(self.starts)}."
+            )
+        limits = (
+            max_epochs_per_step.values()
+            if isinstance(max_epochs_per_step, Mapping)
+            else []
+            if max_epochs_per_step is None
+            else [max_epochs_per_step]
+        )
         if any(limit < 1 for limit in limits):
-            raise ScheduleError(f"longest={longest}: wanted whole numbers from 1 on.")
+            raise ScheduleError(f"max_epochs_per_step={max_epochs_per_step}: wanted whole numbers from 1 on.")
         self.monitor = monitor
         self.mode: Mode = mode
         self.min_delta = min_delta
         self.patience = patience
-        self.longest = longest
+        self.max_epochs_per_step = max_epochs_per_step
         self.restore_best = restore_best
         self._best_weights: dict[str, dict[str, Tensor]] | None = None
         self._go_back = False
@@ -75,7 +85,9 @@ class AdaptiveUnfreeze(StagedUnfreeze):
             "mode": self.mode,
             "min_delta": self.min_delta,
             "patience": self.patience,
-            "longest": dict(self.longest) if isinstance(self.longest, Mapping) else self.longest,
+            "max_epochs_per_step": dict(self.max_epochs_per_step)
+            if isinstance(self.max_epochs_per_step, Mapping)
+            else self.max_epochs_per_step,
             "restore_best": self.restore_best,
         }
 
@@ -115,7 +127,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         if began > epoch or len(self.starts) == len(self.planned):
             return  # decided already, where there are several validations an epoch; or nothing is left
         if epoch - max(self._best_epoch, began - 1) >= self.patience or epoch - began + 1 >= self._limit():
-            self._thaw_next(epoch + 1)
+            self._unfreeze_next(epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """The settings, to be compared at resume, and what has been decided so far."""
@@ -155,12 +167,15 @@ class AdaptiveUnfreeze(StagedUnfreeze):
 
     def _limit(self) -> float:
         """The longest duration of the present step."""
-        present = next(step for step in reversed(self.steps) if step[0] in self.starts)
-        if isinstance(self.longest, Mapping):
-            return min((self.longest[name] for name in present if name in self.longest), default=math.inf)
-        return math.inf if self.longest is None else self.longest
+        current = next(step for step in reversed(self.steps) if step[0] in self.starts)
+        if isinstance(self.max_epochs_per_step, Mapping):
+            return min(
+                (self.max_epochs_per_step[name] for name in current if name in self.max_epochs_per_step),
+                default=math.inf,
+            )
+        return math.inf if self.max_epochs_per_step is None else self.max_epochs_per_step
 
-    def _thaw_next(self, epoch: int) -> None:
+    def _unfreeze_next(self, epoch: int) -> None:
         following = next(step for step in self.steps if step[0] not in self.starts)
         self.starts |= dict.fromkeys(following, epoch)
         self._go_back = self.restore_best

@@ -1,4 +1,4 @@
-"""Frozen means frozen, and thawed means trained: looked at, not trusted."""
+"""Frozen means frozen, and unfrozen means trained: looked at, not trusted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from lightning_transfer.errors import AuditError
-from lightning_transfer.utils.present import callbacks_of
-from lightning_transfer.utils.rates import rates_of
+from lightning_transfer.utils.lightning import callbacks_of, learning_rates
 
 
 @dataclass(frozen=True)
@@ -126,11 +125,11 @@ class FreezeAudit(Callback):
         assert before is not None
         digests = {name: digest(value) for name, value in _numbers(module)}
         changed = {name for name in digests if digests[name] != before.digests.get(name)}
-        frozen, thawed = _expectations(module, frozenset(before.trained))
+        frozen, unfrozen = _expectations(module, frozenset(before.trained))
         complaints = []
         if drifted := sorted(frozen & changed):
             complaints.append(f"frozen, but changed: {_listed(drifted)}")
-        if idle := sorted(thawed - changed - set(self._unmoved) if _steps(trainer, before) else ()):
+        if idle := sorted(unfrozen - changed - set(self._unmoved) if _steps(trainer, before) else ()):
             complaints.append(
                 f"to be trained, but not changed: {_listed(idle)} (does the loss depend on them, and does the "
                 "optimizer have them?)"
@@ -167,7 +166,7 @@ def _numbers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _expectations(module: nn.Module, trained: frozenset[str]) -> tuple[set[str], set[str]]:
     """Names of what must be as it was, and of what must not."""
     frozen = {name for name, _ in module.named_parameters()} - trained
-    thawed = set(trained)
+    unfrozen = set(trained)
     for owner_name, owner in module.named_modules():
         for name, _ in owner.named_buffers(recurse=False):
             full = f"{owner_name}.{name}" if owner_name else name
@@ -175,8 +174,8 @@ def _expectations(module: nn.Module, trained: frozenset[str]) -> tuple[set[str],
             if near & frozen:
                 frozen.add(full)
             elif isinstance(owner, _BatchNorm) and owner.training and near and name == "running_mean":
-                thawed.add(full)
-    return frozen, thawed
+                unfrozen.add(full)
+    return frozen, unfrozen
 
 
 def _nearest_parameters(module: nn.Module, name: str) -> set[str]:
@@ -191,7 +190,7 @@ def _nearest_parameters(module: nn.Module, name: str) -> set[str]:
 
 def _too_small_to_move(trainer: Trainer, module: LightningModule) -> list[str]:
     """Names of parameters whose next step is lost in rounding, for optimizers that scale gradients and others."""
-    rates = rates_of(trainer)
+    rates = learning_rates(trainer)
     names = []
     for name, parameter in module.named_parameters():
         rate = rates.get(id(parameter), 0.0)

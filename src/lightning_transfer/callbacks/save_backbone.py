@@ -1,4 +1,4 @@
-"""Keeps the base of a fit as a file of weights, with where they come from."""
+"""Keeps the backbone of a fit as a file of weights, with where they come from."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.saving import save_weights
 
 
-class SaveBase(Callback):
-    """When a fit ends, writes the module's `base` under torchvision's keys, as float16.
+class SaveBackbone(Callback):
+    """When a fit ends, writes the module's `backbone` under torchvision's keys, as float16.
 
     The file's metadata say which network it is of, how it was trained (the module's hyperparameters, epochs),
     what it reached, when, and with which version of torch.
 
     Args:
         path: A .safetensors file.
-        origin: What the base was trained on, in words.
+        origin: What the backbone was trained on, in words.
         monitor: The score that is noted.
     """
 
@@ -33,11 +33,13 @@ class SaveBase(Callback):
         """Writes the file, in one process."""
         if not trainer.is_global_zero:
             return
-        base = pl_module.base
-        if not isinstance(base, ConvBase):
-            raise TypeError(f"SaveBase wanted a module whose base is a ConvBase, got {type(base).__name__}.")
+        backbone = pl_module.backbone
+        if not isinstance(backbone, Backbone):
+            raise TypeError(
+                f"SaveBackbone wanted a module whose backbone is a Backbone, got {type(backbone).__name__}."
+            )
         metadata = {
-            "network": base.name,
+            "network": backbone.name,
             "origin": self.origin,
             "epochs": str(trainer.current_epoch),
             "hyperparameters": json.dumps(dict(pl_module.hparams), default=str),
@@ -45,4 +47,4 @@ class SaveBase(Callback):
             "date": datetime.now(UTC).date().isoformat(),
             "torch": torch.__version__,
         }
-        save_weights(base, self.path, metadata)
+        save_weights(backbone, self.path, metadata)

@@ -1,4 +1,4 @@
-"""Thaws a network stage by stage, from the head towards the input, by epoch."""
+"""Unfreezes a network stage by stage, from the head towards the input, by epoch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.stage_table import StageRow, stage_table
 from lightning_transfer.errors import ScheduleError
-from lightning_transfer.models.freezing import Stages, freeze, trains, unfreeze
-from lightning_transfer.utils.present import callbacks_of, present
-from lightning_transfer.utils.rates import rates_of
+from lightning_transfer.models.freezing import Stages, freeze, is_trainable, unfreeze
+from lightning_transfer.utils.lightning import callbacks_of, find_callbacks, learning_rates
 
 
 class StagedUnfreeze(Callback):
@@ -53,7 +52,7 @@ class StagedUnfreeze(Callback):
         self._told: tuple[str, ...] = ()
         self._fits = False
         if twice := [name for name in self.starts if self.planned.count(name) > 1]:
-            raise ScheduleError(f"schedule={schedule} thaws {', '.join(twice)} more than once.")
+            raise ScheduleError(f"schedule={schedule} unfreezes {', '.join(twice)} more than once.")
         if not ordered or ordered[0][0] != 0 or not ordered[0][1]:
             raise ScheduleError(
                 f"schedule={schedule}: wanted one that begins with epoch 0, in which nothing would train else; "
@@ -70,11 +69,11 @@ class StagedUnfreeze(Callback):
 
     @property
     def planned(self) -> tuple[str, ...]:
-        """The stages that will ever train, in the order in which they thaw."""
+        """The stages that will ever train, in the order in which they unfreeze."""
         return tuple(name for step in self.steps for name in step)
 
     def trained_stages(self, epoch: int) -> tuple[str, ...]:
-        """The stages that train in an epoch, in the order in which they thaw."""
+        """The stages that train in an epoch, in the order in which they unfreeze."""
         return tuple(name for name, start in self.starts.items() if start <= epoch)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -84,7 +83,7 @@ class StagedUnfreeze(Callback):
             return
         _refuse(trainer)
         self._check(stages_of(pl_module))
-        if not present(trainer, FreezeAudit) and pl_module.hparams.get("audit", True):
+        if not find_callbacks(trainer, FreezeAudit) and pl_module.hparams.get("audit_freezing", True):
             callbacks = callbacks_of(trainer)
             callbacks.insert(callbacks.index(self) + 1, FreezeAudit())
         self._told = ()
@@ -97,7 +96,7 @@ class StagedUnfreeze(Callback):
         _check_optimizers(trainer, stages_of(pl_module))
         never = [name for name, start in self.starts.items() if start >= (trainer.max_epochs or float("inf")) > 0]
         if never:
-            rank_zero_info(f"{', '.join(never)} will not thaw, since the run has {trainer.max_epochs} epochs.")
+            rank_zero_info(f"{', '.join(never)} will not unfreeze, since the run has {trainer.max_epochs} epochs.")
         self._apply(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -135,7 +134,7 @@ class StagedUnfreeze(Callback):
         if recorded != self.settings:
             raise ScheduleError(
                 f"The checkpoint was made with {_words(recorded)}; this run has {_words(self.settings)}. "
-                "Resume with the checkpoint's own, or begin a new run with start_from."
+                "Resume with the checkpoint's own, or begin a new run with init_from."
             )
 
     def _check(self, stages: Stages) -> None:
@@ -151,7 +150,7 @@ class StagedUnfreeze(Callback):
         for step in self.steps:
             if set(step) != set(order[place : place + len(step)]):
                 raise ScheduleError(
-                    f"{_words(self.settings)} is out of order at {', '.join(step)}: stages thaw from the head "
+                    f"{_words(self.settings)} is out of order at {', '.join(step)}: stages unfreeze from the head "
                     f"towards the input, {', '.join(order)}, and none may be left out."
                 )
             place += len(step)
@@ -168,7 +167,7 @@ class StagedUnfreeze(Callback):
         for name, module in stages.items():
             (unfreeze if name in trained else freeze)(module)
         names = [name for name, parameter in pl_module.named_parameters() if parameter.requires_grad]
-        for audit in present(trainer, FreezeAudit):
+        for audit in find_callbacks(trainer, FreezeAudit):
             audit.declare(trainer, pl_module, names)
         if before != [parameter.requires_grad for parameter in pl_module.parameters()]:
             _wrap_again(trainer)
@@ -223,17 +222,17 @@ def _refuse(trainer: Trainer) -> None:
     if not fits:
         raise ScheduleError(
             f"StagedUnfreeze cannot work with {type(strategy).__name__}: it keeps parameters flattened or in "
-            "shards that are made once, and would leave those that thaw later without a gradient. Use one device, "
+            "shards that are made once, and would leave those that unfreeze later without a gradient. Use one device, "
             'or strategy="ddp".'
         )
-    if present(trainer, StochasticWeightAveraging):
+    if find_callbacks(trainer, StochasticWeightAveraging):
         raise ScheduleError(
-            "StochasticWeightAveraging breaks where a stage thaws after it has begun: use EMAWeightAveraging."
+            "StochasticWeightAveraging breaks where a stage unfreezes after it has begun: use EMAWeightAveraging."
         )
 
 
 def _check_optimizers(trainer: Trainer, stages: Stages) -> None:
-    known = rates_of(trainer)
+    known = learning_rates(trainer)
     missing = [n for n, module in stages.items() if any(id(p) not in known for p in module.parameters())]
     if missing:
         raise ScheduleError(
@@ -250,11 +249,11 @@ def _wrap_again(trainer: Trainer) -> None:
 
 
 def _rows(trainer: Trainer, stages: Stages) -> list[StageRow]:
-    rates = rates_of(trainer)
+    rates = learning_rates(trainer)
     rows = []
     for name, module in stages.items():
         parameters = list(module.parameters())
         size = sum(parameter.numel() for parameter in parameters)
         rate = rates.get(id(parameters[0])) if parameters else None
-        rows.append(StageRow(name, size, size if trains(module) else 0, rate))
+        rows.append(StageRow(name, size, size if is_trainable(module) else 0, rate))
     return rows

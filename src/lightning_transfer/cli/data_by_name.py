@@ -15,19 +15,19 @@ def data_by_name(
     augmentation: Augmentation | None = None,
     split_seed: int = 0,
 ) -> ImageFolderDataModule:
-    """A data module whose pictures are there and scanned.
+    """A data module whose images are there and scanned.
 
     Args:
-        data: "sketch_pets" and "cats_and_dogs" make their pictures below `data/`, where they are not there yet;
-            any other word is a folder of pictures, a class a folder.
-        image_size: H and W of every picture, in pixels.
+        data: "sketch_pets" and "cats_and_dogs" make their images below `data/`, where they are not there yet;
+            any other word is a folder of images, a class a folder.
+        image_size: H and W of every image, in pixels.
         batch_size: B, a process.
-        augmentation: How training pictures are changed.
+        augmentation: How training images are changed.
         split_seed: Of the split of a folder that has none.
 
     Raises:
-        DataError: The pictures are not usable, or cannot be made.
-        DownloadError: The book's pictures cannot be fetched.
+        DataError: The images are not usable, or cannot be made.
+        DownloadError: The book's images cannot be fetched.
     """
     images: ImageFolderDataModule
     if data == "sketch_pets":

@@ -22,27 +22,27 @@ from lightning_transfer.errors import ModuleError
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import FeatureDtype, extract_features
 from lightning_transfer.features.store import FeatureStore
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.monitoring.drawings import Drawings
 from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO, save_atomically
 from lightning_transfer.training.checkpoints import ORIGINS, read_checkpoint, recorded_arguments
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.feature_classifier import FeatureClassifier
 from lightning_transfer.training.fine_tuning import FineTuningClassifier
+from lightning_transfer.utils.lightning import callbacks_of, find_callbacks
 from lightning_transfer.utils.precision import default_precision
-from lightning_transfer.utils.present import callbacks_of, present
 
 
 @dataclass
 class FeatureOptions:
-    """Where and how a base's outputs are kept.
+    """Where and how a backbone's outputs are kept.
 
     Args:
-        root: The folder of feature stores; null for none: every picture then goes through the base each time.
+        root: The folder of feature stores; null for none: every image then goes through the backbone each time.
         dtype: What to keep features as.
-        views: How often each training picture is taken, augmented but for the first time; epoch e trains on view e
+        views: How often each training image is taken, augmented but for the first time; epoch e trains on view e
             modulo that number.
-        cache_prefix: In fine-tuning, keep the outputs of the stages that never thaw, and train on those.
+        cache_prefix: In fine-tuning, keep the outputs of the stages that never unfreeze, and train on those.
         in_memory: Read the features once, and keep them in memory.
     """
 
@@ -57,10 +57,10 @@ class TransferTrainer(Trainer):
     """Lightning's Trainer, which can also extract."""
 
     def extract(
-        self, base: ConvBase, datamodule: ImageFolderDataModule, root: str, options: FeatureOptions
+        self, backbone: Backbone, datamodule: ImageFolderDataModule, root: str, options: FeatureOptions
     ) -> FeatureStore:
-        """Run the base once over every picture, and keep its outputs on disk."""
-        return extract_features(self, base, datamodule, root, options.dtype, options.views)
+        """Run the backbone once over every image, and keep its outputs on disk."""
+        return extract_features(self, backbone, datamodule, root, options.dtype, options.views)
 
 
 class TransferParser(CommandParser, LightningArgumentParser):
@@ -70,7 +70,7 @@ class TransferParser(CommandParser, LightningArgumentParser):
 class TransferCLI(LightningCLI):
     """LightningCLI that extracts features, if it must, before it trains or tests on them.
 
-    The number of classes and the pictures' size are the data's; `--ckpt_path` brings base and head along, so
+    The number of classes and the images' size are the data's; `--ckpt_path` brings backbone and head along, so
     that no weights file is looked for.
     """
 
@@ -84,7 +84,7 @@ class TransferCLI(LightningCLI):
 
         None takes `weights_only`, with which a config could have a checkpoint's pickled objects loaded.
         """
-        commands = {**LightningCLI.subcommands(), "extract": {"base", "datamodule", "root", "options"}}
+        commands = {**LightningCLI.subcommands(), "extract": {"backbone", "datamodule", "root", "options"}}
         del commands["predict"]
         return {name: {*skipped, "weights_only"} for name, skipped in commands.items()}
 
@@ -136,7 +136,7 @@ class TransferCLI(LightningCLI):
         return trainer
 
     def after_instantiate_classes(self) -> None:
-        """Fills the model from the checkpoint now, since features may have to be extracted with its base."""
+        """Fills the model from the checkpoint now, since features may have to be extracted with its backbone."""
         if self.checkpoint is None or not isinstance(self.model, Classifier):
             return
         try:
@@ -155,10 +155,10 @@ class TransferCLI(LightningCLI):
             raise ModuleError("features.root is null: extract needs a folder to put the store in.")
         if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule):
             raise ModuleError(
-                f"extract needs a model of lightning_transfer and pictures in folders; got {type(model).__name__} "
+                f"extract needs a model of lightning_transfer and images in folders; got {type(model).__name__} "
                 f"and {type(datamodule).__name__}."
             )
-        print(self.trainer.extract(self._stored_base(model), datamodule, options.root, options))  # noqa: T201
+        print(self.trainer.extract(self._stored_backbone(model), datamodule, options.root, options))  # noqa: T201
 
     def before_fit(self) -> None:
         """Extracts the features, if the model trains on them; draws what is wanted."""
@@ -197,7 +197,7 @@ class TransferCLI(LightningCLI):
         """Lightning only warns, and begins anew."""
         if self._get(self.config, "ckpt_path") != "last":
             return
-        saving = present(self.trainer, ModelCheckpoint)
+        saving = find_callbacks(self.trainer, ModelCheckpoint)
         if not any(callback._find_last_checkpoints(self.trainer) for callback in saving):
             folders = ", ".join(str(callback.dirpath) for callback in saving if callback.dirpath)
             raise ModuleError(
@@ -209,12 +209,12 @@ class TransferCLI(LightningCLI):
         options: FeatureOptions = self._get(self.config_init, "features")
         return options
 
-    def _stored_base(self, model: Classifier) -> ConvBase:
-        """What of the base is run once: all of it, or in fine-tuning the stages that never thaw."""
-        schedules = present(self.trainer, StagedUnfreeze)
+    def _stored_backbone(self, model: Classifier) -> Backbone:
+        """What of the backbone is run once: all of it, or in fine-tuning the stages that never unfreeze."""
+        schedules = find_callbacks(self.trainer, StagedUnfreeze)
         if self._feature_options().cache_prefix and isinstance(model, FineTuningClassifier) and schedules:
             return model.frozen_prefix(schedules[0])
-        return model.base
+        return model.backbone
 
     def _serve_features(self, fitting: bool = False) -> None:
         options, model = self._feature_options(), self.model
@@ -224,12 +224,10 @@ class TransferCLI(LightningCLI):
         assert isinstance(model, Classifier)
         if not isinstance(self.datamodule, ImageFolderDataModule):
             name = type(self.datamodule).__name__
-            rank_zero_info(
-                f"{name} names no picture files, so nothing is kept: its batches are used as they come."
-            )
+            rank_zero_info(f"{name} names no image files, so nothing is kept: its batches are used as they come.")
             return
         images = self.datamodule
-        store = self.trainer.extract(self._stored_base(model), images, options.root, options)
+        store = self.trainer.extract(self._stored_backbone(model), images, options.root, options)
         self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images, options.in_memory)
 
 

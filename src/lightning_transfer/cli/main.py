@@ -24,25 +24,25 @@ PROGRAM = "lightning-transfer"
 DESCRIPTION = "Transfer learning with a pretrained convolutional network."
 # The commands in the order in which one meets them, with the first line of what each says of itself.
 OVERVIEW = {
-    "compare": "Run feature extraction, frozen base and fine-tuning on the same pictures, and compare them.",
-    "probe": "Train a linear classifier on every stage of a base at once, and say how much of the base to keep.",
-    "summary": "Print the layer table of a base: name, type, output shape, parameters.",
-    "extract": "Run the base once over every picture, and keep its outputs on disk.",
+    "compare": "Run feature extraction, frozen backbone and fine-tuning on the same images, and compare them.",
+    "probe": "Train a linear classifier on every stage of a backbone at once, and say how much of the backbone to keep.",
+    "summary": "Print the layer table of a backbone: name, type, output shape, parameters.",
+    "extract": "Run the backbone once over every image, and keep its outputs on disk.",
     "verify": "Read all of a feature store, and say whether it is what was made.",
-    "fit": "Train, on pictures or on features, which are extracted where they are not there.",
-    "validate": "Scores on the validation pictures.",
-    "test": "Scores on the test pictures.",
-    "predict": "Write a CSV file with a row for each picture of a folder: path, label, probability of each class.",
-    "classify": "Print what each picture shows: file, class, probability.",
-    "explain": "Draw a picture, and beside it Grad-CAM's heat: which places speak for a class.",
+    "fit": "Train, on images or on features, which are extracted where they are not there.",
+    "validate": "Scores on the validation images.",
+    "test": "Scores on the test images.",
+    "predict": "Write a CSV file with a row for each image of a folder: path, label, probability of each class.",
+    "classify": "Print what each image shows: file, class, probability.",
+    "explain": "Draw an image, and beside it Grad-CAM's heat: which places speak for a class.",
     "export": "Write a checkpoint's network as a file for onnxruntime or torch.export",
 }
 # Those that are not Lightning's, and which of their arguments need no flag. Each is the function of its name in
 # lightning_transfer.cli.commands; what it needs is imported when it is called for.
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "classify": ("checkpoint", "pictures"),
+    "classify": ("checkpoint", "images"),
     "compare": (),
-    "explain": ("checkpoint", "picture"),
+    "explain": ("checkpoint", "image"),
     "export": ("checkpoint",),
     "predict": (),
     "probe": (),
@@ -57,7 +57,7 @@ def main() -> None:
 
     It exits with 2 where the command line or a config cannot be used as it is, with 1 after any other error.
     """
-    # Stored features are read faster without workers, and one decodes as fast as a base on a CPU computes.
+    # Stored features are read faster without workers, and one decodes as fast as a backbone on a CPU computes.
     warnings.filterwarnings("ignore", ".*does not have many workers")
     warnings.filterwarnings("ignore", ".*is not supported by the model summary")
     # Scores are logged once an epoch, whatever the interval.

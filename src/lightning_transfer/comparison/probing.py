@@ -1,4 +1,4 @@
-"""What a linear classifier makes of each stage: a table, and a sentence that says how much of a base to keep.
+"""What a linear classifier makes of each stage: a table, and a sentence that says how much of a backbone to keep.
 
 Shapes: C channels, h w feature map, N samples.
 """
@@ -19,14 +19,14 @@ COLUMNS = ("stage", "output", "parameters", "compute", "accuracy", "95 %")
 
 @dataclass(frozen=True)
 class ProbedStage:
-    """A base that ends with this stage.
+    """A backbone that ends with this stage.
 
     Attributes:
         stage: Its name.
         shape: (C, h, w) of its output.
-        parameters: Of the base up to here, this stage's among them.
-        operations: Additions and multiplications for one picture, likewise.
-        right: (N,) bool, whether the classifier on it has each validation picture right.
+        parameters: Of the backbone up to here, this stage's among them.
+        operations: Additions and multiplications for one image, likewise.
+        right: (N,) bool, whether the classifier on it has each validation image right.
     """
 
     stage: str
@@ -37,7 +37,7 @@ class ProbedStage:
 
     @property
     def accuracy(self) -> float:
-        """Share of the validation pictures that are right."""
+        """Share of the validation images that are right."""
         return float(self.right.mean())
 
     @property
@@ -47,7 +47,7 @@ class ProbedStage:
 
 
 def rows(stages: Sequence[ProbedStage]) -> list[tuple[str, ...]]:
-    """A row a stage, for `COLUMNS`; compute is the share of the whole base's."""
+    """A row a stage, for `COLUMNS`; compute is the share of the whole backbone's."""
     return [
         (
             stage.stage,
@@ -65,28 +65,28 @@ def chosen_stage(stages: Sequence[ProbedStage]) -> ProbedStage:
     """The earliest stage that no other beats by more than chance.
 
     Args:
-        stages: In the base's order, on the same pictures.
+        stages: In the backbone's order, on the same images.
     """
     return next(one for one in stages if not any(_beats(other, one) for other in stages))
 
 
 def advice(stages: Sequence[ProbedStage]) -> str:
-    """How much of the base to keep, and why."""
+    """How much of the backbone to keep, and why."""
     choice, last = chosen_stage(stages), stages[-1]
     best = max(stages, key=lambda stage: stage.accuracy)
-    reached = f"{choice.accuracy:.1%} of the validation pictures right"
+    reached = f"{choice.accuracy:.1%} of the validation images right"
     if choice is last:
         second = max(stages[:-1], key=lambda stage: stage.accuracy)
         return (
-            f"Keep all of the base: {reached}, against {second.accuracy:.1%} with {second.stage}, the best before "
+            f"Keep all of the backbone: {reached}, against {second.accuracy:.1%} with {second.stage}, the best before "
             f"it, more than chance explains ({_p_value(last, second)})."
         )
     saved = 1 - choice.parameters / last.parameters, 1 - choice.operations / last.operations
-    reason = f"none has more, and all of the base {last.accuracy:.1%}"
+    reason = f"none has more, and all of the backbone {last.accuracy:.1%}"
     if choice is not best:
         reason = f"{best.stage} has {best.accuracy:.1%}, which may be chance ({_p_value(best, choice)})"
     return (
-        f"Keep the base until {choice.stage} (--model.until {choice.stage}): {reached}; {reason}. It saves "
+        f"Keep the backbone until {choice.stage} (--model.last_stage {choice.stage}): {reached}; {reason}. It saves "
         f"{saved[0]:.0%} of the parameters and {saved[1]:.0%} of the compute."
     )
 

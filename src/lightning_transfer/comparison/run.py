@@ -1,4 +1,4 @@
-"""One regime of a comparison, from a pretrained base to its result on the test pictures.
+"""One regime of a comparison, from a pretrained backbone to its result on the test images.
 
 Shapes: K classes, N samples.
 """
@@ -32,21 +32,21 @@ from lightning_transfer.monitoring.drawings import Drawings
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.feature_classifier import FeatureClassifier
 from lightning_transfer.training.fine_tuning import FineTuningClassifier
-from lightning_transfer.training.frozen_backbone import FrozenBaseClassifier
+from lightning_transfer.training.frozen_backbone import FrozenBackboneClassifier
 from lightning_transfer.utils.precision import default_precision
 
-Regime = Literal["feature_extraction", "frozen_base", "fine_tuning"]
+Regime = Literal["feature_extraction", "frozen_backbone", "fine_tuning"]
 REGIMES: tuple[Regime, ...] = get_args(Regime)
 MODULES: dict[Regime, type[Classifier]] = {
     "feature_extraction": FeatureClassifier,
-    "frozen_base": FrozenBaseClassifier,
+    "frozen_backbone": FrozenBackboneClassifier,
     "fine_tuning": FineTuningClassifier,
 }
-# What differs in how they train; the base's rates are lower, and rise slowly where a stage has just thawed.
+# What differs in how they train; the backbone's rates are lower, and rise slowly where a stage has just unfrozen.
 ARGUMENTS: dict[Regime, dict[str, Any]] = {
     "feature_extraction": {"lr": 1e-3},
-    "frozen_base": {"lr": 1e-3},
-    "fine_tuning": {"lr": 5e-4, "lr_decay": 0.85, "scheduler": "one_cycle", "warmup_steps": 60},
+    "frozen_backbone": {"lr": 1e-3},
+    "fine_tuning": {"lr": 5e-4, "layer_decay": 0.85, "scheduler": "one_cycle", "warmup_steps": 60},
 }
 
 
@@ -66,16 +66,16 @@ class Run:
 
     Attributes:
         regime: Which.
-        images: The pictures, prepared; their seed is the run's.
-        base: The network's name in torchvision.
-        weights: See `ConvBase`.
+        images: The images, prepared; their seed is the run's.
+        backbone: The network's name in torchvision.
+        weights: See `Backbone`.
         epochs: How many.
         root: The comparison's folder.
     """
 
     regime: Regime
     images: ImageFolderDataModule
-    base: str
+    backbone: str
     weights: str | None
     epochs: int
     root: Path
@@ -109,7 +109,7 @@ class Run:
         return cast(list[dict[str, float]], json.loads((self.folder / "outcome.json").read_text())["history"])
 
     def predictions(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """(N,) labels and (N, K) probabilities of the test pictures, in order."""
+        """(N,) labels and (N, K) probabilities of the test images, in order."""
         with np.load(self.folder / "predictions.npz") as arrays:
             return arrays["labels"], arrays["probabilities"]
 
@@ -122,7 +122,7 @@ class Run:
         data: LightningDataModule = self.images
         if self.regime == "feature_extraction":
             start = time.perf_counter()
-            store = extract_features(trainer, model.base, self.images, self.root / "features")
+            store = extract_features(trainer, model.backbone, self.images, self.root / "features")
             data = FeatureDataModule(store, self.images.batch_size, self.images.seed, self.images)
             seconds["extract"] = time.perf_counter() - start
         last = self.folder / "last.ckpt"
@@ -139,7 +139,7 @@ class Run:
             "accuracy": float((probabilities.argmax(dim=1) == labels).float().mean()),
             "auroc": float(multiclass_auroc(probabilities, labels, probabilities.shape[1])),
             "trainable_parameters": trainable,
-            "pictures_per_second": len(self.images.dataset("train")) * self.epochs / history.seconds,
+            "images_per_second": len(self.images.dataset("train")) * self.epochs / history.seconds,
             "seconds": seconds,
             "peak_memory": _peak_memory(),
             "history": history.epochs,
@@ -149,17 +149,17 @@ class Run:
         beside.rename(self.folder / "outcome.json")  # last: a run is done when this is there
 
     def _model(self) -> Classifier:
-        start_from = None
+        init_from = None
         if self.regime == "fine_tuning":
-            start_from = str(Run("frozen_base", self.images, self.base, self.weights, 0, self.root).best)
+            init_from = str(Run("frozen_backbone", self.images, self.backbone, self.weights, 0, self.root).best)
         return MODULES[self.regime](
-            base=self.base,
+            backbone=self.backbone,
             weights=self.weights,
             num_classes=self.images.num_classes,
             image_size=self.images.image_size,
             pool="avg",
             seed=self.images.seed,
-            start_from=start_from,
+            init_from=init_from,
             **ARGUMENTS[self.regime],
         )
 
@@ -179,7 +179,7 @@ class Run:
         ]
         callbacks: list[Callback] = [history, _Progress(), *Drawings.all().callbacks(), *saving]
         if self.regime == "fine_tuning":
-            callbacks.append(StagedUnfreeze(by_thirds(model.base.stage_names, self.epochs)))
+            callbacks.append(StagedUnfreeze(by_thirds(model.backbone.stage_names, self.epochs)))
         version = f"{self.regime}_seed_{self.images.seed}"
         return Trainer(
             max_epochs=self.epochs,
@@ -192,7 +192,7 @@ class Run:
 
 
 def by_thirds(stage_names: tuple[str, ...], epochs: int) -> dict[int, list[str]]:
-    """A schedule for a head that is trained already: the base's last third from the start, then its middle one.
+    """A schedule for a head that is trained already: the backbone's last third from the start, then its middle one.
 
     The first third knows edges and colours, which are the same everywhere, and is the dearest to train.
 

@@ -24,11 +24,11 @@ def wilson(correct: int, total: int, confidence: float = 0.95) -> tuple[float, f
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Two classifiers on the same pictures.
+    """Two classifiers on the same images.
 
     Attributes:
-        only_one: Pictures that the first alone has right.
-        only_other: Pictures that the second alone has right.
+        only_one: Images that the first alone has right.
+        only_other: Images that the second alone has right.
         difference: Accuracy of the first less that of the second.
         p_value: How often chance alone would make a difference this large: McNemar's test, exact.
     """
@@ -40,12 +40,12 @@ class PairedDifference:
 
 
 def mcnemar(one: ArrayLike, other: ArrayLike) -> PairedDifference:
-    """Compares two classifiers by the pictures that just one of them has right.
+    """Compares two classifiers by the images that just one of them has right.
 
     See McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
 
     Args:
-        one: (N,) bool, whether the first has each picture right.
+        one: (N,) bool, whether the first has each image right.
         other: The same of the second, in the same order.
 
     >>> mcnemar([True] * 9 + [False], [True, False] * 5)

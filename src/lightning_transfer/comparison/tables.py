@@ -22,11 +22,11 @@ class Outcome:
     """What one regime reached with one seed.
 
     Attributes:
-        accuracy: Share of the test pictures that it has right.
+        accuracy: Share of the test images that it has right.
         auroc: Mean over the classes.
-        right: (N,) bool, in the order of the test pictures.
+        right: (N,) bool, in the order of the test images.
         trainable_parameters: In its last epoch.
-        pictures_per_second: In training.
+        images_per_second: In training.
         seconds: By phase: "extract", "train", "test".
         peak_memory: Of the process, in bytes.
     """
@@ -35,7 +35,7 @@ class Outcome:
     auroc: float
     right: NDArray[np.bool_]
     trainable_parameters: int
-    pictures_per_second: float
+    images_per_second: float
     seconds: Mapping[str, float]
     peak_memory: int
 
@@ -66,7 +66,7 @@ def rows(outcomes: Outcomes) -> list[tuple[str, ...]]:
                 f"{100 * low:.1f}–{100 * high:.1f}",
                 f"{mean(outcome.auroc for outcome in seeds):.3f}",
                 f"{seeds[0].trainable_parameters:,}",
-                f"{mean(outcome.pictures_per_second for outcome in seeds):,.0f}",
+                f"{mean(outcome.images_per_second for outcome in seeds):,.0f}",
                 clock(mean(sum(outcome.seconds.values()) for outcome in seeds)),
                 f"{max(outcome.peak_memory for outcome in seeds) / 2**30:.1f} GiB",
             )
@@ -101,7 +101,7 @@ def difference_lines(outcomes: Outcomes) -> list[str]:
             seed = f", seed {number}" if len(seeds) > 1 else ""
             lines.append(
                 f"{in_words(later)} less {in_words(earlier)}{seed}: {found.difference:+.1%}; {found.only_one:,} "
-                f"pictures only the first has right, {found.only_other:,} only the second; p = {found.p_value:.2g}"
+                f"images only the first has right, {found.only_other:,} only the second; p = {found.p_value:.2g}"
             )
     return lines
 
@@ -121,7 +121,7 @@ def advice(outcomes: Outcomes) -> str:
         second = max(p_values, key=lambda regime: accuracies[regime])
         chance = "more than chance explains" if p_values[second] < SIGNIFICANT else "which may be chance"
         return (
-            f"Choose {in_words(best)}: {accuracies[best]:.1%} of the test pictures right, against "
+            f"Choose {in_words(best)}: {accuracies[best]:.1%} of the test images right, against "
             f"{accuracies[second]:.1%} with {in_words(second)}, {chance} (p = {p_values[second]:.2g})."
         )
     return (

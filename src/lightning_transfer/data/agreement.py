@@ -1,4 +1,4 @@
-"""Several processes that should have the same pictures before them."""
+"""Several processes that should have the same images before them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning_transfer.errors import DataError
 def check_agreement(root: Path, found: Sequence[Any]) -> None:
     """Compares what each process of a run has found in a folder; alone, there is nothing to compare.
 
-    Processes that share out different lists would wait for each other for ever, or mistake pictures.
+    Processes that share out different lists would wait for each other for ever, or mistake images.
 
     Args:
         root: The folder.
@@ -33,6 +33,6 @@ def check_agreement(root: Path, found: Sequence[Any]) -> None:
     if len(set(digests)) > 1:
         different = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
         raise DataError(
-            f"Not all processes find the same pictures in {root}: process {', '.join(different)} and process 0 "
+            f"Not all processes find the same images in {root}: process {', '.join(different)} and process 0 "
             "differ. Put them on a folder that all machines share, or the same ones on each machine."
         )

@@ -1,6 +1,6 @@
-"""Random changes of a training picture, the same again for the same (seed, epoch, sample).
+"""Random changes of a training image, the same again for the same (seed, epoch, sample).
 
-Shapes: H W picture.
+Shapes: H W image.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ FILL = (124, 116, 104)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training picture; the default is the set of Chollet's book (1st edition, 5.2.5).
+    """What may happen to a training image; the default is the set of Chollet's book (1st edition, 5.2.5).
 
-    Where a picture is turned or shifted away, a neutral gray appears (the book repeats the outermost pixels).
+    Where an image is turned or shifted away, a neutral gray appears (the book repeats the outermost pixels).
 
     Args:
-        flip: Mirror left and right, for one picture in two.
+        flip: Mirror left and right, for one image in two.
         rotation: Turn by at most so many degrees either way.
         shift: Move by at most this share of the width and of the height.
         shear: Slant by at most so many degrees (the book's 0.2 was radians in the Keras of its time).
@@ -37,11 +37,11 @@ class Augmentation:
     Raises:
         DataError: A value out of range.
 
-    >>> picture = Image.effect_noise((32, 32), 64).convert("RGB")
+    >>> image = Image.effect_noise((32, 32), 64).convert("RGB")
     >>> augmentation = Augmentation(rotation=20, colour=0.2)
-    >>> augmentation(picture, [0, 7, 3]) == augmentation(picture, [0, 7, 3])
+    >>> augmentation(image, [0, 7, 3]) == augmentation(image, [0, 7, 3])
     True
-    >>> augmentation(picture, [0, 7, 3]) == augmentation(picture, [0, 8, 3])
+    >>> augmentation(image, [0, 7, 3]) == augmentation(image, [0, 8, 3])
     False
     """
 
@@ -60,14 +60,14 @@ class Augmentation:
                 raise DataError(f"augmentation.{name}={value}: wanted a number from 0 (none) to {limit:g}.")
 
     def __call__(self, image: Image.Image, seed: Sequence[int]) -> Image.Image:
-        """Changes a picture.
+        """Changes an image.
 
         Args:
-            image: An RGB picture.
+            image: An RGB image.
             seed: Numbers from 0 on, which alone decide what happens.
 
         Returns:
-            A picture of the same size.
+            An image of the same size.
         """
         state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
         # torchvision draws from torch's own generator; what else draws from it shall not notice.

@@ -16,17 +16,17 @@ from lightning.pytorch.utilities import rank_zero_info
 from rich.progress import track
 
 from lightning_transfer.data.augmentation import Augmentation
-from lightning_transfer.data.decoding import MAX_PIXELS, Resize, UnreadablePictureError, load_image
+from lightning_transfer.data.decoding import MAX_PIXELS, Resize, UnreadableImageError, load_image
 from lightning_transfer.data.entries import SUFFIXES
-from lightning_transfer.data.folder import SPLITS, find_pictures
+from lightning_transfer.data.folder import SPLITS, find_images
 from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
 from lightning_transfer.errors import DataError
 from lightning_transfer.utils.building import build_once
 from lightning_transfer.utils.download import download
 
 CLASS_NAMES = ("cats", "dogs")
-MAX_BYTES = 50_000_000  # of one picture's file; the largest known has less than a hundredth
-# How many times its own size the pictures of an archive may have together. JPEG files hardly shrink any further.
+MAX_BYTES = 50_000_000  # of one image's file; the largest known has less than a hundredth
+# How many times its own size the images of an archive may have together. JPEG files hardly shrink any further.
 MAX_INFLATION = 10
 # What zipfile raises for archives and members that are damaged, encrypted or made to do harm.
 UNREADABLE = (
@@ -66,7 +66,7 @@ ACCEPTED = (
 class CatsAndDogsDataModule(ImageFolderDataModule):
     """Photographs of cats and dogs: per class 1,000 to train, 500 to validate, 500 to test.
 
-    Where `root` is not there yet, `prepare_data` makes it from `source`: Kaggle's pictures under their own
+    Where `root` is not there yet, `prepare_data` makes it from `source`: Kaggle's images under their own
     names, byte for byte, 0 to 999 to train, 1000 to 1499 to validate, 1500 to 1999 to test. One that is
     missing or unreadable is replaced by the first good one from 2000 on, and told.
 
@@ -74,13 +74,13 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
         root: `root/{train,validation,test}/{cats,dogs}/*.jpg`; used as it is where it is there.
         source: "microsoft" (825 MB) or "filtered" (69 MB) is downloaded beside `root`, and kept there. Or the
             path of a local copy, a folder or a zip archive: Kaggle's `train`, Microsoft's `PetImages`, or
-            `cats_and_dogs_filtered`. The last has other pictures to validate and test on, 250 a class each. Links
+            `cats_and_dogs_filtered`. The last has other images to validate and test on, 250 a class each. Links
             that lead out of a folder are not followed.
-        image_size: H and W of every picture, in pixels.
+        image_size: H and W of every image, in pixels.
         resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts the middle.
         batch_size: B, a process.
         seed: Of the order in each epoch, and of the augmentation.
-        max_samples: Keep the first so many pictures of each split, the classes taken in turn.
+        max_samples: Keep the first so many images of each split, the classes taken in turn.
         on_bad_image: As for `ImageFolderDataModule`.
         max_bad_images: As for `ImageFolderDataModule`.
         bad_image_report: As for `ImageFolderDataModule`.
@@ -101,7 +101,7 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
         max_samples: int | None = None,
         on_bad_image: OnBadImage = "error",
         max_bad_images: float = 0.1,
-        bad_image_report: str = "bad_pictures.csv",
+        bad_image_report: str = "bad_images.csv",
         max_pixels: int = MAX_PIXELS,
         allow_duplicates: bool = False,
         augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
@@ -134,10 +134,10 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
 
         Raises:
             DataError: Something else lies at `root`; `source` is none of those accepted, is damaged or has
-                too few readable pictures; or the folder cannot be written.
+                too few readable images; or the folder cannot be written.
             DownloadError: The archive cannot be fetched.
         """
-        wanted = f"{', '.join(SPLITS)}, in each {' and '.join(CLASS_NAMES)}, with pictures, and no other class"
+        wanted = f"{', '.join(SPLITS)}, in each {' and '.join(CLASS_NAMES)}, with images, and no other class"
         build_once(self.root, lambda: _is_built(self.root), self._build, wanted)
 
     def _build(self, folder: Path) -> None:
@@ -153,31 +153,31 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
 
 
 def _is_built(root: Path) -> bool:
-    return all(_classes_with_pictures(root / split) == set(CLASS_NAMES) for split in SPLITS)
+    return all(_classes_with_images(root / split) == set(CLASS_NAMES) for split in SPLITS)
 
 
-def _classes_with_pictures(folder: Path) -> set[str]:
+def _classes_with_images(folder: Path) -> set[str]:
     names = {path.parent.name for path in folder.glob("[!.]*/*") if path.suffix.lower() in SUFFIXES}
     return names - {"__MACOSX"}
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Pictures by "cat" or "dog" and number, in a folder or zip archive; `open` takes the path inside."""
+    """Images by "cat" or "dog" and number, in a folder or zip archive; `open` takes the path inside."""
 
     path: Path
-    pictures: dict[str, dict[int, str]]
+    images: dict[str, dict[int, str]]
     open: Callable[[str], IO[bytes]]
 
     def copy(self, animal: str, number: int, folder: Path) -> str:
-        """Copies one picture and decodes it; returns what is wrong with it, or ""."""
-        if number not in self.pictures[animal]:
+        """Copies one image and decodes it; returns what is wrong with it, or ""."""
+        if number not in self.images[animal]:
             return "is missing"
         path = folder / f"{animal}.{number}.jpg"
-        path.write_bytes(self._read(self.pictures[animal][number]))
+        path.write_bytes(self._read(self.images[animal][number]))
         try:
             load_image(path)
-        except UnreadablePictureError as error:
+        except UnreadableImageError as error:
             path.unlink()
             return f"cannot be read ({error.__cause__})".replace(str(path), path.name)
         return ""
@@ -196,7 +196,7 @@ class _Source:
 @contextmanager
 def _open_source(path: Path) -> Iterator[_Source]:
     if path.is_dir():
-        paths, _ = find_pictures(path)
+        paths, _ = find_images(path)
         yield _Source(path, _numbered(path, paths), lambda name: (path / name).open("rb"))
         return
     try:
@@ -204,9 +204,9 @@ def _open_source(path: Path) -> Iterator[_Source]:
     except UNREADABLE as error:
         raise DataError(f"source {path} cannot be opened ({error}): {ACCEPTED}.") from error
     with archive:
-        pictures = _numbered(path, archive.namelist())
-        _refuse_bomb(path, [archive.getinfo(name) for found in pictures.values() for name in found.values()])
-        yield _Source(path, pictures, archive.open)
+        images = _numbered(path, archive.namelist())
+        _refuse_bomb(path, [archive.getinfo(name) for found in images.values() for name in found.values()])
+        yield _Source(path, images, archive.open)
 
 
 def _refuse_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
@@ -215,36 +215,36 @@ def _refuse_bomb(path: Path, members: list[zipfile.ZipInfo]) -> None:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(
                 f"{member.filename} in {path} is compressed by method {member.compress_type}: wanted an archive "
-                "whose pictures are stored or deflated, as zip and Kaggle make them."
+                "whose images are stored or deflated, as zip and Kaggle make them."
             )
     # No member gives more bytes than are announced here.
     announced, size = sum(member.file_size for member in members), path.stat().st_size
     if announced > MAX_INFLATION * size:
         raise DataError(
-            f"source {path} has {size:,} bytes, and its pictures would have {announced:,}: these are no "
+            f"source {path} has {size:,} bytes, and its images would have {announced:,}: these are no "
             "photographs. Get it anew."
         )
 
 
 def _numbered(path: Path, names: Iterable[str]) -> dict[str, dict[int, str]]:
-    pictures: dict[str, dict[int, str]] = {"cat": {}, "dog": {}}
+    images: dict[str, dict[int, str]] = {"cat": {}, "dog": {}}
     for name in sorted(names):
         if match := PICTURE.fullmatch(name):
-            pictures[match[1].lower()].setdefault(int(match[2]), name)
-    for animal, found in pictures.items():
+            images[match[1].lower()].setdefault(int(match[2]), name)
+    for animal, found in images.items():
         if not found:
             raise DataError(f"source {path} has no {animal}.N.jpg, no {animal.title()}/N.jpg: {ACCEPTED}.")
-    return pictures
+    return images
 
 
 def _copy_all(source: _Source, folder: Path) -> None:
     # Only the filtered archive has a folder validation and none called test.
-    folders = {part for path in source.pictures["cat"].values() for part in PurePosixPath(path).parts[:-1]}
+    folders = {part for path in source.images["cat"].values() for part in PurePosixPath(path).parts[:-1]}
     ranges = FILTERED_RANGES if "validation" in folders and "test" not in folders else RANGES
     used = {number for numbers in ranges.values() for number in numbers}
-    spares = {animal: iter(sorted(found.keys() - used)) for animal, found in source.pictures.items()}
+    spares = {animal: iter(sorted(found.keys() - used)) for animal, found in source.images.items()}
     plan = [(a, split, number) for a in spares for split, numbers in ranges.items() for number in numbers]
-    for animal, split, number in track(plan, "Copying the pictures"):
+    for animal, split, number in track(plan, "Copying the images"):
         into = folder / split / f"{animal}s"
         into.mkdir(parents=True, exist_ok=True)
         if complaint := source.copy(animal, number, into):

@@ -1,6 +1,6 @@
-"""Pictures that cannot be used, or that are there twice.
+"""Images that cannot be used, or that are there twice.
 
-Shapes: H W picture.
+Shapes: H W image.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 from rich.progress import track
 
-from lightning_transfer.data.decoding import MAX_PIXELS, UnreadablePictureError, load_image
+from lightning_transfer.data.decoding import MAX_PIXELS, UnreadableImageError, load_image
 from lightning_transfer.data.folder import Samples, Scan
 from lightning_transfer.errors import DataError, OutputError
 from lightning_transfer.utils.files import whole_file
@@ -26,16 +26,16 @@ TAIL = 4096  # bytes; by these files of one size mostly differ
 
 
 def without_bad_images(scan: Scan, report: Path, max_share: float, max_pixels: int = MAX_PIXELS) -> Scan:
-    """Decodes every picture once, and moves those that cannot be read to `left_out`.
+    """Decodes every image once, and moves those that cannot be read to `left_out`.
 
     Args:
         scan: What a folder holds.
         report: A CSV file of path and reason, written where there is something to report.
-        max_share: How many may be left out, of all pictures.
+        max_share: How many may be left out, of all images.
         max_pixels: H · W of the largest file.
 
     Raises:
-        DataError: More are bad; or a split has no readable picture of some class.
+        DataError: More are bad; or a split has no readable image of some class.
         OutputError: The report cannot be written.
     """
     bad: list[tuple[str, str]] = []
@@ -43,7 +43,7 @@ def without_bad_images(scan: Scan, report: Path, max_share: float, max_pixels: i
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for split, samples in scan.splits.items():
             results = pool.map(lambda path: _complaint(scan.root / path, max_pixels), samples.paths)
-            complaints = list(track(results, f"Checking the {split} pictures", total=len(samples)))
+            complaints = list(track(results, f"Checking the {split} images", total=len(samples)))
             kept = [i for i, reason in enumerate(complaints) if not reason]
             bad += [(path, reason) for path, reason in zip(samples.paths, complaints, strict=True) if reason]
             splits[split] = Samples(tuple(samples.paths[i] for i in kept), tuple(samples.labels[i] for i in kept))
@@ -56,7 +56,7 @@ def without_bad_images(scan: Scan, report: Path, max_share: float, max_pixels: i
 def _complaint(path: Path, max_pixels: int) -> str:
     try:
         load_image(path, max_pixels=max_pixels)
-    except UnreadablePictureError as error:
+    except UnreadableImageError as error:
         return f"cannot be read ({error.__cause__})"
     return ""
 
@@ -70,7 +70,7 @@ def _write_report(report: Path, root: Path, bad: Sequence[tuple[str, str]]) -> N
             writer.writerows((root / path, reason) for path, reason in bad)
     except OSError as error:
         raise OutputError(
-            f"The list of bad pictures {report} cannot be written ({error}): pass another bad_image_report."
+            f"The list of bad images {report} cannot be written ({error}): pass another bad_image_report."
         ) from error
 
 
@@ -78,13 +78,11 @@ def _refuse_too_many(scan: Scan, kept: dict[str, Samples], bad: int, max_share: 
     for split, samples in scan.splits.items():
         if bare := set(samples.labels) - set(kept[split].labels):
             names = ", ".join(scan.class_names[label] for label in sorted(bare))
-            raise DataError(
-                f"No picture of {names} in the {split} split of {scan.root} can be read: see {report}."
-            )
+            raise DataError(f"No image of {names} in the {split} split of {scan.root} can be read: see {report}.")
     total = sum(map(len, scan.splits.values()))
     if bad > max_share * total:
         raise DataError(
-            f"{bad:,} of {total:,} pictures in {scan.root} cannot be read, more than max_bad_images={max_share:g} "
+            f"{bad:,} of {total:,} images in {scan.root} cannot be read, more than max_bad_images={max_share:g} "
             f"of all: mend or remove those listed in {report}, or pass a larger max_bad_images."
         )
 
@@ -92,7 +90,7 @@ def _refuse_too_many(scan: Scan, kept: dict[str, Samples], bad: int, max_share: 
 def refuse_duplicates(scan: Scan, max_pixels: int = MAX_PIXELS) -> None:
     """Looks for files of equal content in two splits, or under two labels.
 
-    A network would be tested on what it was trained on, or taught that one picture is two things. Equal files
+    A network would be tested on what it was trained on, or taught that one image is two things. Equal files
     within a class of a split are let be. So are those that cannot be read, which are told when they are decoded.
 
     Args:

@@ -1,6 +1,6 @@
-"""The pictures of one split as data sets: as they are, changed in each epoch, and as they are in one epoch.
+"""The images of one split as data sets: as they are, changed in each epoch, and as they are in one epoch.
 
-Shapes: H W picture.
+Shapes: H W image.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.decoding import (
     MAX_PIXELS,
     Resize,
-    UnreadablePictureError,
+    UnreadableImageError,
     load_image,
     resize_image,
     to_tensor,
@@ -24,7 +24,7 @@ from lightning_transfer.data.folder import Samples
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
-    """The pictures of one split: item i is ((3, H, W) uint8, label).
+    """The images of one split: item i is ((3, H, W) uint8, label).
 
     Attributes:
         root: The folder that the samples' paths are below.
@@ -51,21 +51,21 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def picture(self, index: int) -> Image.Image:
-        """One picture, of the wanted size."""
+    def image(self, index: int) -> Image.Image:
+        """One image, of the wanted size."""
         try:
             image = load_image(self.root / self.samples.paths[index], self.image_size, self.max_pixels)
-        except UnreadablePictureError as error:
+        except UnreadableImageError as error:
             hint = 'Or pass on_bad_image="skip" to go on without such files.'
-            raise UnreadablePictureError(f"{error} {hint}") from error.__cause__
+            raise UnreadableImageError(f"{error} {hint}") from error.__cause__
         return resize_image(image, self.image_size, self.resize)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return to_tensor(self.picture(index)), self.samples.labels[index]
+        return to_tensor(self.image(index)), self.samples.labels[index]
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, int]]):
-    """The pictures of one split, changed anew in each epoch: item (epoch, i) is ((3, H, W) uint8, label).
+    """The images of one split, changed anew in each epoch: item (epoch, i) is ((3, H, W) uint8, label).
 
     The epoch comes with the index, since worker processes that live on have no other way to learn of it.
     """
@@ -80,19 +80,19 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
         epoch, index = place
-        picture = self.augmentation(self.images.picture(index), [self.seed, epoch, index])
-        return to_tensor(picture), self.images.samples.labels[index]
+        image = self.augmentation(self.images.image(index), [self.seed, epoch, index])
+        return to_tensor(image), self.images.samples.labels[index]
 
 
 class View(Dataset[tuple[Tensor, int]]):
-    """Augmented pictures as they are in one epoch: item i is ((3, H, W) uint8, label)."""
+    """Augmented images as they are in one epoch: item i is ((3, H, W) uint8, label)."""
 
-    def __init__(self, pictures: AugmentedDataset, epoch: int) -> None:
-        self.pictures = pictures
+    def __init__(self, images: AugmentedDataset, epoch: int) -> None:
+        self.images = images
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self.pictures[self.epoch, index]
+        return self.images[self.epoch, index]

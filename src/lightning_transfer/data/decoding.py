@@ -1,6 +1,6 @@
-"""From a picture's file to a uint8 tensor of the wanted size.
+"""From an image's file to a uint8 tensor of the wanted size.
 
-Shapes: C channels, H W picture.
+Shapes: C channels, H W image.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FORMATS: dict[bytes, Callable[[IO[bytes]], ImageFile]] = {
 }
 MAX_PIXELS = 50_000_000
 BACKGROUND = (255, 255, 255)
-# What brings a picture upright, by its EXIF orientation.
+# What brings an image upright, by its EXIF orientation.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,12 +46,12 @@ TURNS = {
 }
 
 
-class UnreadablePictureError(DataError):
-    """A file that is called a picture, but cannot be decoded as one."""
+class UnreadableImageError(DataError):
+    """A file that is called an image, but cannot be decoded as one."""
 
 
 def load_image(path: str | Path, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decodes a whole picture, upright, as RGB.
+    """Decodes a whole image, upright, as RGB.
 
     JPEG, PNG, WebP and BMP, told by their content. The EXIF orientation is applied, 16-bit gray is scaled to
     8 bit, transparency is laid on white.
@@ -63,7 +63,7 @@ def load_image(path: str | Path, at_least: int | None = None, max_pixels: int = 
         max_pixels: H · W that a file may promise, as it is stored; looked at before anything is decoded.
 
     Raises:
-        UnreadablePictureError: The file is missing, damaged, too large, an animation or of another format; names
+        UnreadableImageError: The file is missing, damaged, too large, an animation or of another format; names
             it.
     """
     path = Path(path)
@@ -84,8 +84,8 @@ def load_image(path: str | Path, at_least: int | None = None, max_pixels: int = 
     except MemoryError:  # the machine's lack, not the file's
         raise
     except Exception as error:  # what damaged files make of a decoder is not to be foreseen
-        raise UnreadablePictureError(
-            f"{path} cannot be read as a picture ({' '.join(str(error).split()) or type(error).__name__}): "
+        raise UnreadableImageError(
+            f"{path} cannot be read as an image ({' '.join(str(error).split()) or type(error).__name__}): "
             "replace or remove it."
         ) from error
 
@@ -105,7 +105,7 @@ def _refuse(image: ImageFile, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise ValueError(f"{width:,} × {height:,} pixels, more than max_pixels={max_pixels:,}")
-    # In a camera's MPO, which is a JPEG, the first picture is the photograph, and the others are previews.
+    # In a camera's MPO, which is a JPEG, the first image is the photograph, and the others are previews.
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise ValueError("an animation")
 
@@ -129,10 +129,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resize_image(image: Image.Image, image_size: int, resize: Resize = "squash") -> Image.Image:
-    """Brings a picture to `image_size` × `image_size` (bilinear, antialiased).
+    """Brings an image to `image_size` × `image_size` (bilinear, antialiased).
 
     Args:
-        image: An RGB picture.
+        image: An RGB image.
         image_size: H and W of the result, in pixels.
         resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts the middle.
 
@@ -148,7 +148,7 @@ def resize_image(image: Image.Image, image_size: int, resize: Resize = "squash")
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB picture as a (3, H, W) uint8 tensor.
+    """An RGB image as a (3, H, W) uint8 tensor.
 
     >>> to_tensor(Image.new("RGB", (4, 2), (255, 0, 7)))[:, 0, 0].tolist()
     [255, 0, 7]

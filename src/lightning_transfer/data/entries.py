@@ -1,4 +1,4 @@
-"""Which entries of a folder of pictures are looked at."""
+"""Which entries of a folder of images are looked at."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def entries(folder: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterat
 
     Args:
         folder: The root or a folder in it.
-        root: The folder of pictures.
+        root: The folder of images.
         left_out: Takes the path below the root, and the reason, of each entry that is left out.
 
     Raises:

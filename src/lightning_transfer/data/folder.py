@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures, of which class, in which split; what is wrong with the rest."""
+"""Which files of a folder are images, of which class, in which split; what is wrong with the rest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYOUTS = "wanted {root}/train|validation|test/<class>/*.jpg, or {root}/<class>/
 
 @dataclass(frozen=True)
 class Samples:
-    """The pictures of one split.
+    """The images of one split.
 
     Attributes:
         paths: N paths below the scanned root, with forward slashes.
@@ -37,7 +37,7 @@ class Samples:
         return len(self.paths)
 
     def first(self, count: int) -> Samples:
-        """The first `count` pictures, the classes taken in turn so that each has its share.
+        """The first `count` images, the classes taken in turn so that each has its share.
 
         >>> Samples(("a1", "a2", "b1", "b2"), (0, 0, 1, 1)).first(2).paths
         ('a1', 'b1')
@@ -53,13 +53,13 @@ class Samples:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder of pictures holds.
+    """What a folder of images holds.
 
     Attributes:
         root: The folder.
         class_names: K names, sorted, in Unicode's composed form; a label is an index into them, the same in every
             split.
-        splits: Split name to its pictures; always "train" and "validation", "test" where there is one.
+        splits: Split name to its images; always "train" and "validation", "test" where there is one.
         left_out: Path below the root and the reason, for each entry that was passed over.
     """
 
@@ -70,9 +70,9 @@ class Scan:
 
 
 def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), seed: int = 0) -> Scan:
-    """Finds the pictures below a folder.
+    """Finds the images below a folder.
 
-    A picture is a regular file, whose name ends in one of `SUFFIXES`. Entries that begin with a dot and
+    An image is a regular file, whose name ends in one of `SUFFIXES`. Entries that begin with a dot and
     `__MACOSX` are ignored; links that lead out of the root, names that are not UTF-8, and files of other kinds,
     are left out and listed. Class names that Unicode holds to be the same are the same class.
 
@@ -83,14 +83,14 @@ def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), se
         seed: See `split`.
 
     Raises:
-        DataError: No such folder, no classes, one class, a class without pictures, classes that differ
+        DataError: No such folder, no classes, one class, a class without images, classes that differ
             between the splits, class names that differ in upper and lower case alone, or a class with fewer
-            pictures than there are splits.
+            images than there are splits.
     """
     root = Path(root)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"The folder of pictures {root} {what}: {LAYOUTS.format(root=root)}.")
+        raise DataError(f"The folder of images {root} {what}: {LAYOUTS.format(root=root)}.")
     left_out: list[tuple[str, str]] = []
     top = list(entries(root, root, left_out))
     folders = [entry.name for entry in top if entry.is_dir()]
@@ -114,23 +114,23 @@ def scan_folder(root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), se
     return Scan(root, class_names, splits, tuple(left_out))
 
 
-def find_pictures(root: str | Path) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """The pictures below a folder, at any depth; what counts as one is as for `scan_folder`.
+def find_images(root: str | Path) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """The images below a folder, at any depth; what counts as one is as for `scan_folder`.
 
     Returns:
         Their paths below the folder, by folder and name; path and reason of each link and name left out.
 
     Raises:
-        DataError: There is no such folder, or no picture in it.
+        DataError: There is no such folder, or no image in it.
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"The folder {root} does not exist: wanted one with pictures in it.")
+        raise DataError(f"The folder {root} does not exist: wanted one with images in it.")
     left_out: list[tuple[str, str]] = []
-    pictures = tuple(_at_any_depth(root, left_out))
-    if not pictures:
-        raise DataError(f"There are no pictures in {root} ({PICTURE_SUFFIXES}), nor in its folders.")
-    return pictures, tuple(left_out)
+    images = tuple(_at_any_depth(root, left_out))
+    if not images:
+        raise DataError(f"There are no images in {root} ({PICTURE_SUFFIXES}), nor in its folders.")
+    return images, tuple(left_out)
 
 
 def _at_any_depth(root: Path, left_out: list[tuple[str, str]]) -> Iterator[str]:
@@ -146,7 +146,7 @@ def _at_any_depth(root: Path, left_out: list[tuple[str, str]]) -> Iterator[str]:
 
 
 def _classes(root: Path, split: str, left_out: list[tuple[str, str]]) -> dict[str, list[str]]:
-    """Class name to its pictures' paths below the root, for the folder of one split ("" is the root)."""
+    """Class name to its images' paths below the root, for the folder of one split ("" is the root)."""
     classes: dict[str, list[str]] = {}
     for folder in entries(root / split, root, left_out):
         if not folder.is_dir():
@@ -156,26 +156,26 @@ def _classes(root: Path, split: str, left_out: list[tuple[str, str]]) -> dict[st
         if name in classes:
             raise DataError(
                 f"Two class folders in {root / split} are called {name!r}, in two encodings of Unicode: put their "
-                "pictures into one."
+                "images into one."
             )
-        pictures = classes[name] = []
+        images = classes[name] = []
         for entry in entries(Path(folder.path), root, left_out):
             if not entry.is_file():
                 left_out.append((below(root, entry), "not a regular file"))
             elif Path(entry.name).suffix.lower() not in SUFFIXES:
-                left_out.append((below(root, entry), f"not a picture ({PICTURE_SUFFIXES})"))
+                left_out.append((below(root, entry), f"not an image ({PICTURE_SUFFIXES})"))
             else:
-                pictures.append(below(root, entry))
+                images.append(below(root, entry))
     return classes
 
 
 def _checked_names(folder: Path, classes: dict[str, list[str]]) -> tuple[str, ...]:
     if not classes:
         raise DataError(f"{folder} holds no class folders: wanted {folder}/<class>/*.jpg.")
-    for name, pictures in classes.items():
-        if not pictures:
+    for name, images in classes.items():
+        if not images:
             raise DataError(
-                f"The class folder {folder / name} holds no pictures ({PICTURE_SUFFIXES}): "
+                f"The class folder {folder / name} holds no images ({PICTURE_SUFFIXES}): "
                 "put some there, or remove it."
             )
     return tuple(sorted(classes))
@@ -236,15 +236,15 @@ def _split(
         raise DataError(f"seed={seed}: wanted a whole number from 0 on.")
     parts: dict[str, dict[str, list[str]]] = {name: {} for name in SPLITS}
     for name in class_names:
-        pictures = classes[name]
+        images = classes[name]
         # Seeded by the name, so that a class added later leaves the others' split as it was.
-        order = np.random.default_rng([seed, *name.encode()]).permutation(len(pictures))
-        bounds = [0, *(round(share * len(pictures)) for share in np.cumsum(shares))]
+        order = np.random.default_rng([seed, *name.encode()]).permutation(len(images))
+        bounds = [0, *(round(share * len(images)) for share in np.cumsum(shares))]
         for part, share, start, stop in zip(SPLITS, shares, bounds, bounds[1:], strict=False):
             if share > 0 and start == stop:
                 raise DataError(
-                    f"The class folder {root / name} holds {len(pictures):,} pictures, too few to give {part} "
-                    f"its share of {share:.0%}: add pictures, or change split."
+                    f"The class folder {root / name} holds {len(images):,} images, too few to give {part} "
+                    f"its share of {share:.0%}: add images, or change split."
                 )
-            parts[part][name] = sorted(pictures[i] for i in order[start:stop])
+            parts[part][name] = sorted(images[i] for i in order[start:stop])
     return {part: _samples(class_names, parts[part]) for part in SPLITS if any(parts[part].values())}

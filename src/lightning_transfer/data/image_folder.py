@@ -1,6 +1,6 @@
-"""Pictures in folders, one folder a class, as a LightningDataModule that delivers uint8.
+"""Images in folders, one folder a class, as a LightningDataModule that delivers uint8.
 
-Shapes: B batch, H W picture, K classes, N samples.
+Shapes: B batch, H W image, K classes, N samples.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ Choice = TypeVar("Choice", bound=str)
 
 
 class ImageFolderDataModule(LightningDataModule):
-    """Pictures below a folder, any number of classes, in batches of ((B, 3, H, W) uint8, (B,) int64).
+    """Images below a folder, any number of classes, in batches of ((B, 3, H, W) uint8, (B,) int64).
 
     Args:
         root: `root/{train,validation,test}/<class>/*` (test may be missing), or `root/<class>/*`, which is split
             here: stratified, and the same for the same `seed`.
-        image_size: H and W of every picture, in pixels.
+        image_size: H and W of every image, in pixels.
         resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts the middle.
         batch_size: B, a process.
         seed: Of the split, of the order in each epoch, and of the augmentation.
         split: Shares of train, validation and test, for a folder that is not split.
-        max_samples: Keep the first so many pictures of each split, the classes taken in turn.
-        on_bad_image: "error" stops at the first picture that cannot be decoded, and names it; "skip" decodes
-            every picture once beforehand, leaves the bad ones out, and lists them.
-        max_bad_images: The share of all pictures that "skip" may leave out; where more are bad, it stops.
-        bad_image_report: The CSV file of path and reason that "skip" writes, where there is a bad picture.
+        max_samples: Keep the first so many images of each split, the classes taken in turn.
+        on_bad_image: "error" stops at the first image that cannot be decoded, and names it; "skip" decodes
+            every image once beforehand, leaves the bad ones out, and lists them.
+        max_bad_images: The share of all images that "skip" may leave out; where more are bad, it stops.
+        bad_image_report: The CSV file of path and reason that "skip" writes, where there is a bad image.
         max_pixels: H · W of the largest file; a larger one is bad, and is not decoded.
         allow_duplicates: Whether files of equal content may be in two splits or two classes; then nobody looks.
-        augmentation: How training pictures are changed, anew in each epoch; None for not at all. Validation and
-            test pictures, and those that a feature store is made of, never are.
+        augmentation: How training images are changed, anew in each epoch; None for not at all. Validation and
+            test images, and those that a feature store is made of, never are.
         num_workers: Processes that decode; half of the processor's cores, at least one and at most eight,
             where it is not given. 0 decodes in the main process.
     """
 
     def __init__(
         self,
-        root: str = "data/pictures",
+        root: str = "data/images",
         image_size: int = 150,
         resize: Resize = "squash",
         batch_size: int = 20,
@@ -65,7 +65,7 @@ class ImageFolderDataModule(LightningDataModule):
         max_samples: int | None = None,
         on_bad_image: OnBadImage = "error",
         max_bad_images: float = 0.1,
-        bad_image_report: str = "bad_pictures.csv",
+        bad_image_report: str = "bad_images.csv",
         max_pixels: int = MAX_PIXELS,
         allow_duplicates: bool = False,
         augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
@@ -121,7 +121,7 @@ class ImageFolderDataModule(LightningDataModule):
         """Scans the folder, so that what is wrong with it is told before anything is computed.
 
         Raises:
-            DataError: It cannot be used; or processes on several machines find different pictures in it.
+            DataError: It cannot be used; or processes on several machines find different images in it.
         """
         splits = self.scan.splits.items()
         check_agreement(self.root, [(name, samples.paths, samples.labels) for name, samples in splits])
@@ -132,7 +132,7 @@ class ImageFolderDataModule(LightningDataModule):
         return tuple(name for name in SPLITS if name in self.scan.splits)
 
     def dataset(self, split: str) -> ImageDataset:
-        """The pictures of one split.
+        """The images of one split.
 
         Raises:
             DataError: There is no such split.
@@ -143,7 +143,7 @@ class ImageFolderDataModule(LightningDataModule):
         return ImageDataset(self.scan.root, samples, self.image_size, self.resize, self.max_pixels)
 
     def class_counts(self, split: str = "train") -> tuple[int, ...]:
-        """How many pictures of each class a split has, K numbers."""
+        """How many images of each class a split has, K numbers."""
         labels = self.dataset(split).samples.labels
         return tuple(labels.count(label) for label in range(self.num_classes))
 

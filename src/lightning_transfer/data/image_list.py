@@ -1,6 +1,6 @@
-"""Pictures without labels, in the order of a list.
+"""Images without labels, in the order of a list.
 
-Shapes: H W picture, N samples.
+Shapes: H W image, N samples.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch.utils.data import Dataset
 
 from lightning_transfer.data.decoding import (
     Resize,
-    UnreadablePictureError,
+    UnreadableImageError,
     load_image,
     resize_image,
     to_tensor,
 )
 
 
-class PictureList(Dataset[tuple[Tensor, bool]]):
-    """Item i is ((3, H, W) uint8, whether the file could be read); a black picture stands for one that could not.
+class ImageList(Dataset[tuple[Tensor, bool]]):
+    """Item i is ((3, H, W) uint8, whether the file could be read); a black image stands for one that could not.
 
     So one bad file among thousands does not end the work on the others.
 
@@ -43,13 +43,13 @@ class PictureList(Dataset[tuple[Tensor, bool]]):
     def __getitem__(self, index: int) -> tuple[Tensor, bool]:
         try:
             return self.read(self.paths[index]), True
-        except UnreadablePictureError:
+        except UnreadableImageError:
             return torch.zeros((3, self.image_size, self.image_size), dtype=torch.uint8), False
 
     def read(self, path: Path) -> Tensor:
-        """One picture, (3, H, W) uint8.
+        """One image, (3, H, W) uint8.
 
         Raises:
-            UnreadablePictureError: It cannot be decoded; names it.
+            UnreadableImageError: It cannot be decoded; names it.
         """
         return to_tensor(resize_image(load_image(path, self.image_size), self.image_size, self.resize))

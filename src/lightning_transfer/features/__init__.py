@@ -1,1 +1,1 @@
-"""The wing that runs a base once and keeps what it said."""
+"""The wing that runs a backbone once and keeps what it said."""

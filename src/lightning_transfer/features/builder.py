@@ -111,16 +111,16 @@ class StoreBuilder:
             features: (n, C, h, w), floating.
 
         Raises:
-            StoreError: A feature is not finite in the store's dtype; names the picture. Or the staging folder has
+            StoreError: A feature is not finite in the store's dtype; names the image. Or the staging folder has
                 gone, or cannot be written.
         """
         with np.errstate(over="ignore"):
             stored = np.ascontiguousarray(features, dtype=self.manifest.dtype)
         finite = np.isfinite(stored).reshape(len(stored), -1).all(axis=1)
         if not finite.all():
-            picture = self.manifest.splits[split].path(rows[int(np.argmin(finite))])
+            image = self.manifest.splits[split].path(rows[int(np.argmin(finite))])
             raise StoreError(
-                f"The features of {split} picture {picture} are not finite in {self.manifest.dtype}. "
+                f"The features of {split} image {image} are not finite in {self.manifest.dtype}. "
                 "If its pixels are sound, store them wider: --features.dtype float32."
             )
         start, row_bytes = len(self.manifest.header(split)), stored[0].nbytes

@@ -60,11 +60,11 @@ class FeatureDataModule(LightningDataModule):
         store: A store, or its folder.
         batch_size: B, a process.
         seed: Of the order in each epoch.
-        images: The pictures that the features were made of; only callbacks that show some of them need these.
+        images: The images that the features were made of; only callbacks that show some of them need these.
         in_memory: Read each split once, and keep it; for stores on slow disks.
 
     Raises:
-        StoreError: The store is absent or damaged, or it is of other pictures; or it does not fit into memory.
+        StoreError: The store is absent or damaged, or it is of other images; or it does not fit into memory.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class FeatureDataModule(LightningDataModule):
             for split in self.store.splits:
                 if self.store.paths(split) != images.dataset(split).samples.paths:
                     raise StoreError(
-                        f"{self.store.path} holds features of other {split} pictures than {images.root}: pass the "
+                        f"{self.store.path} holds features of other {split} images than {images.root}: pass the "
                         "data module that they were extracted from."
                     )
         self.batch_size = batch_size
@@ -103,18 +103,18 @@ class FeatureDataModule(LightningDataModule):
 
     @property
     def resize(self) -> str:
-        """How the pictures were brought to their size, "squash" or "crop"."""
+        """How the images were brought to their size, "squash" or "crop"."""
         return str(self.store.manifest.recipe["resize"])
 
     @property
     def last_stage(self) -> str:
-        """The stage of the base whose outputs these are."""
+        """The stage of the backbone whose outputs these are."""
         return str(self.store.manifest.recipe["last_stage"])
 
     @property
-    def base_fingerprint(self) -> str:
-        """Of the base up to that stage, see `ConvBase.fingerprint`."""
-        return str(self.store.manifest.recipe["base_fingerprint"])
+    def backbone_fingerprint(self) -> str:
+        """Of the backbone up to that stage, see `Backbone.fingerprint`."""
+        return str(self.store.manifest.recipe["backbone_fingerprint"])
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:

@@ -31,54 +31,54 @@ from lightning_transfer.features.extractor import FeatureExtractor
 from lightning_transfer.features.manifest import FORMAT, Manifest, SplitManifest
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.features.writer import FeatureWriter
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 
 FeatureDtype = Literal["float16", "float32"]
 
 
 def extract_features(
     trainer: Trainer,
-    base: ConvBase,
+    backbone: Backbone,
     images: ImageFolderDataModule,
     root: str | Path = "features",
     dtype: FeatureDtype = "float16",
     views: int = 1,
 ) -> FeatureStore:
-    """Runs a base once over all pictures of a data module, and keeps its outputs on disk.
+    """Runs a backbone once over all images of a data module, and keeps its outputs on disk.
 
-    Where a complete store of the same inputs is there, it is returned, and the base does not run. The pictures
+    Where a complete store of the same inputs is there, it is returned, and the backbone does not run. The images
     are taken in their order; device, precision and number of processes are the Trainer's, and its other callbacks
     and its loggers are not called.
 
-    With several views each training picture is there V times: as it is, and as the data module's augmentation
+    With several views each training image is there V times: as it is, and as the data module's augmentation
     changes it in epochs 1 to V - 1 of a live run. Training takes view e mod V in epoch e.
 
     Args:
         trainer: It may go on to fit.
-        base: Any base, also the prefix that `ConvBase.split` gives.
+        backbone: Any backbone, also the prefix that `Backbone.split` gives.
         images: What to extract from; all its splits.
-        root: The folder of stores; each store is a folder in it, whose name ends in the fingerprint of the base's
-            weights, its last stage, the pictures' contents, their size and resizing, precision, versions, and the
+        root: The folder of stores; each store is a folder in it, whose name ends in the fingerprint of the backbone's
+            weights, its last stage, the images' contents, their size and resizing, precision, versions, and the
             store's format.
         dtype: What to keep features as.
-        views: V, of the training pictures; the others are taken once, as they are.
+        views: V, of the training images; the others are taken once, as they are.
 
     Returns:
-        The store, (C, h, w) a picture.
+        The store, (C, h, w) an image.
 
     Raises:
-        StoreError: There is no room, a feature is not finite, or the base has no stages; or the store that is
+        StoreError: There is no room, a feature is not finite, or the backbone has no stages; or the store that is
             there is damaged, or of other inputs than its name says.
-        DataError: The pictures are not usable; nothing is left behind.
+        DataError: The images are not usable; nothing is left behind.
     """
-    if not base.stage_names:
-        raise StoreError("This base has no stage left, so its features are the pictures: split it further on.")
+    if not backbone.stage_names:
+        raise StoreError("This backbone has no stage left, so its features are the images: split it further on.")
     images.prepare_data()
     images.setup("predict")
     datasets = {split: images.dataset(split) for split in images.splits}
     _check_views(views, images)
-    manifest = _manifest(base, images, datasets, dtype, str(trainer.precision), views)
-    name = f"{base.name}-{base.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
+    manifest = _manifest(backbone, images, datasets, dtype, str(trainer.precision), views)
+    name = f"{backbone.name}-{backbone.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
     builder = StoreBuilder(Path(root) / name, manifest)
     if builder.exists():
         rank_zero_info(f"The features are there: {builder.path}")
@@ -87,9 +87,9 @@ def extract_features(
             return _opened(builder)
     else:
         times = f", those to train on {views} times," if views > 1 else ""
-        pictures = f"{sum(map(len, datasets.values())):,} pictures{times}"
+        counted = f"{sum(map(len, datasets.values())):,} images{times}"
         rank_zero_info(
-            f"Extracting the features of {pictures} with {base.name} up to {base.stage_names[-1]}: "
+            f"Extracting the features of {counted} with {backbone.name} up to {backbone.stage_names[-1]}: "
             f"{manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
         )
     loader: DataLoader[tuple[Tensor, int]] = DataLoader(
@@ -100,7 +100,7 @@ def extract_features(
     )
     try:
         with _only(trainer, FeatureWriter(builder)):
-            trainer.predict(FeatureExtractor(base), loader, return_predictions=False)
+            trainer.predict(FeatureExtractor(backbone), loader, return_predictions=False)
     finally:
         if trainer.is_global_zero:
             builder.discard()
@@ -124,7 +124,7 @@ def _check_views(views: int, images: ImageFolderDataModule) -> None:
         raise StoreError(f"views={views}: wanted a whole number from 1 on.")
     if views > 1 and images.augmentation is None:
         raise StoreError(
-            f"views={views} of each training picture would be all the same: the data has no augmentation."
+            f"views={views} of each training image would be all the same: the data has no augmentation."
         )
 
 
@@ -157,7 +157,7 @@ def _only(trainer: Trainer, writer: FeatureWriter) -> Iterator[None]:
 
 
 def _manifest(
-    base: ConvBase,
+    backbone: Backbone,
     images: ImageFolderDataModule,
     datasets: dict[str, ImageDataset],
     dtype: str,
@@ -166,15 +166,15 @@ def _manifest(
 ) -> Manifest:
     recipe: dict[str, Any] = {
         "format": FORMAT,
-        "base": base.name,
-        "last_stage": base.stage_names[-1],
-        "base_fingerprint": base.fingerprint(),
+        "backbone": backbone.name,
+        "last_stage": backbone.stage_names[-1],
+        "backbone_fingerprint": backbone.fingerprint(),
         "image_size": images.image_size,
         "resize": images.resize,
         "decoding": "reduced",  # large JPEGs, see load_image
         "precision": precision,
         "dtype": dtype,
-        "pictures": _pictures_fingerprint(datasets),
+        "images": _images_fingerprint(datasets),
         "versions": {
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
@@ -188,7 +188,7 @@ def _manifest(
         fingerprint=hashlib.sha256(named.encode()).hexdigest(),
         recipe=recipe,
         class_names=images.class_names,
-        feature_shape=base.out_shape(images.image_size),
+        feature_shape=backbone.out_shape(images.image_size),
         dtype=dtype,
         splits={
             split: SplitManifest(data.samples.paths, data.samples.labels, views if split == "train" else 1)
@@ -197,8 +197,8 @@ def _manifest(
     )
 
 
-def _pictures_fingerprint(datasets: dict[str, ImageDataset]) -> str:
-    """Of every picture's split, path, label and bytes; a date alone changes nothing."""
+def _images_fingerprint(datasets: dict[str, ImageDataset]) -> str:
+    """Of every image's split, path, label and bytes; a date alone changes nothing."""
 
     def content(path: Path) -> str:
         with path.open("rb") as file:

@@ -1,6 +1,6 @@
-"""A LightningModule that only predicts: pictures in, features out.
+"""A LightningModule that only predicts: images in, features out.
 
-Shapes: B batch, C channels, H W picture, h w feature map.
+Shapes: B batch, C channels, H W image, h w feature map.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 
 
 class FeatureExtractor(LightningModule):
-    """Runs a base under `trainer.predict`, so that device, precision and the sharing of work are the Trainer's.
+    """Runs a backbone under `trainer.predict`, so that device, precision and the sharing of work are the Trainer's.
 
     Args:
-        base: Used as it is; Lightning sets it to eval mode while it predicts, and restores its mode.
+        backbone: Used as it is; Lightning sets it to eval mode while it predicts, and restores its mode.
     """
 
-    def __init__(self, base: ConvBase) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.base = base
+        self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8, or floating in [0, 1], to (B, C, h, w) floating."""
-        features: Tensor = self.base(images)
+        features: Tensor = self.backbone(images)
         return features
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

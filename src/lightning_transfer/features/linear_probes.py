@@ -35,7 +35,7 @@ def fit_linear_probes(
     (1.0, 0.5)
     """
     means = [stage.mean(dim=0) for stage in features]
-    # A channel that is the same for all pictures has none.
+    # A channel that is the same for all images has none.
     deviations = [stage.std(dim=0, correction=0).clamp_min(1e-6) for stage in features]
     standardised = [(x - mean) / deviation for x, mean, deviation in zip(features, means, deviations, strict=True)]
     probes = [nn.Linear(stage.shape[1], num_classes) for stage in features]

@@ -30,9 +30,9 @@ class SplitManifest:
     """What one split of a store holds.
 
     Attributes:
-        paths: N picture files, below the data's root.
+        paths: N image files, below the data's root.
         labels: N class indices.
-        views: V, how often each picture was taken: as it is, and V - 1 times augmented.
+        views: V, how often each image was taken: as it is, and V - 1 times augmented.
     """
 
     paths: tuple[str, ...]
@@ -44,7 +44,7 @@ class SplitManifest:
         return self.views * len(self.paths)
 
     def path(self, row: int) -> str:
-        """The picture file of a row; rows go through all pictures, view by view."""
+        """The image file of a row; rows go through all images, view by view."""
         return self.paths[row % len(self.paths)]
 
 

@@ -1,6 +1,6 @@
-"""What every stage of a base says of a picture, in one pass.
+"""What every stage of a backbone says of an image, in one pass.
 
-Shapes: B batch, C channels, H W picture, N samples, S stages.
+Shapes: B batch, C channels, H W image, N samples, S stages.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import BackboneError
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 
 
 class StageOutputs(LightningModule):
-    """Averages the feature map of every stage over the picture, under `trainer.predict`.
+    """Averages the feature map of every stage over the image, under `trainer.predict`.
 
     Args:
-        base: Used as it is; Lightning sets it to eval mode while it predicts, and restores its mode.
+        backbone: Used as it is; Lightning sets it to eval mode while it predicts, and restores its mode.
     """
 
-    def __init__(self, base: ConvBase) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.base = base
+        self.backbone = backbone
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) uint8, or floating in [0, 1], to S times (B, C) float32; C is each stage's own."""
-        features = self.base.normalise(images)
+        features = self.backbone.normalise(images)
         pooled = []
-        for stage in self.base.stages.values():
+        for stage in self.backbone.stages.values():
             features = stage(features)
             pooled.append(features.mean(dim=(2, 3), dtype=torch.float32))
         return tuple(pooled)
@@ -45,21 +45,21 @@ class StageOutputs(LightningModule):
 
 
 def stage_outputs(
-    trainer: Trainer, base: ConvBase, images: ImageFolderDataModule, splits: tuple[str, ...]
+    trainer: Trainer, backbone: Backbone, images: ImageFolderDataModule, splits: tuple[str, ...]
 ) -> dict[str, list[Tensor]]:
-    """Runs a base once over the pictures of some splits, as they are and in their order.
+    """Runs a backbone once over the images of some splits, as they are and in their order.
 
     Args:
         trainer: Of one device, since the outputs stay in memory.
-        base: Any base.
-        images: What to take the pictures from.
+        backbone: Any backbone.
+        images: What to take the images from.
         splits: Which.
 
     Returns:
         By split, S times (N, C) float32, on the CPU.
 
     Raises:
-        DataError: There is no such split, or a picture cannot be read.
+        DataError: There is no such split, or an image cannot be read.
         BackboneError: A stage's output is not finite.
     """
     datasets = [images.dataset(split) for split in splits]
@@ -69,10 +69,12 @@ def stage_outputs(
         num_workers=images.num_workers,
         pin_memory=torch.cuda.is_available(),
     )
-    batches = cast(list[tuple[Tensor, ...]], trainer.predict(StageOutputs(base), loader))
+    batches = cast(list[tuple[Tensor, ...]], trainer.predict(StageOutputs(backbone), loader))
     outputs = [torch.cat(stage) for stage in zip(*batches, strict=True)]
-    for name, stage in zip(base.stage_names, outputs, strict=True):
+    for name, stage in zip(backbone.stage_names, outputs, strict=True):
         if not stage.isfinite().all():
-            raise BackboneError(f"{base.name} gives numbers that are not finite in {name}: are its weights sound?")
+            raise BackboneError(
+                f"{backbone.name} gives numbers that are not finite in {name}: are its weights sound?"
+            )
     by_stage = [torch.split(stage, [len(dataset) for dataset in datasets]) for stage in outputs]
     return {split: list(stages) for split, stages in zip(splits, zip(*by_stage, strict=True), strict=True)}

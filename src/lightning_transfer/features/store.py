@@ -1,4 +1,4 @@
-"""A base's outputs on disk: one memory-mapped array a split, beside a manifest; numpy only.
+"""A backbone's outputs on disk: one memory-mapped array a split, beside a manifest; numpy only.
 
 A store is complete or absent; see `StoreBuilder`. Its folder's name ends in its fingerprint, so that other inputs
 make another store beside it.
@@ -66,7 +66,7 @@ class FeatureStore:
         return tuple(self.manifest.splits)
 
     def views(self, split: str) -> int:
-        """V: how often each picture of a split is there; the training split alone has more than one.
+        """V: how often each image of a split is there; the training split alone has more than one.
 
         Raises:
             StoreError: There is no such split.
@@ -79,7 +79,7 @@ class FeatureStore:
 
         Args:
             split: Its name.
-            view: Which one; 0 is the pictures as they are.
+            view: Which one; 0 is the images as they are.
 
         Raises:
             StoreError: There is no such split or view, or its file is no longer what it was.
@@ -109,7 +109,7 @@ class FeatureStore:
         return np.array(self.manifest.splits[split].labels, dtype=np.int64)
 
     def paths(self, split: str) -> tuple[str, ...]:
-        """N picture files, below the data's root, in the order of the features.
+        """N image files, below the data's root, in the order of the features.
 
         Raises:
             StoreError: There is no such split.

@@ -45,7 +45,7 @@ class FeatureWriter(BasePredictionWriter):
         if not trainer.strategy.reduce_boolean_decision(name == self.builder.path.name):
             raise StoreError(
                 f"The processes would make different stores, the first {name}, process {trainer.global_rank} "
-                f"{self.builder.path.name}: each machine needs the same pictures, weights and versions of torch, "
+                f"{self.builder.path.name}: each machine needs the same images, weights and versions of torch, "
                 "torchvision and Pillow."
             )
         if not trainer.strategy.reduce_boolean_decision(self.builder.join(begun)):

@@ -1,8 +1,8 @@
-"""Grad-CAM: where in a picture a network found what speaks for a class.
+"""Grad-CAM: where in an image a network found what speaks for a class.
 
 See Selvaraju et al., https://arxiv.org/abs/1610.02391.
 
-Shapes: B batch, C channels, H W picture, h w feature map, K classes.
+Shapes: B batch, C channels, H W image, h w feature map, K classes.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import torch
 from torch import Tensor
 
 from lightning_transfer.errors import ExtraError, ModuleError
-from lightning_transfer.inference.prediction import PictureClassifier
+from lightning_transfer.inference.prediction import ImageClassifier
 
 
-def heat(
-    classifier: PictureClassifier, images: Tensor, stage: str | None = None, label: str | None = None
+def grad_cam(
+    classifier: ImageClassifier, images: Tensor, stage: str | None = None, label: str | None = None
 ) -> Tensor:
-    """How much each place of B pictures speaks for a class, as one stage of the base sees it.
+    """How much each place of B images speaks for a class, as one stage of the backbone sees it.
 
     Each channel of the stage's (C, h, w) output is weighted with its mean gradient of the class's logit; what is
-    positive of the sum is brought to H × W bilinearly, and divided by the picture's own maximum. So heat compares
-    places of one picture, not pictures.
+    positive of the sum is brought to H × W bilinearly, and divided by the image's own maximum. So heat compares
+    places of one image, not images.
 
     Args:
         classifier: A trained network.
         images: (B, 3, H, W), uint8 or floating in [0, 1].
-        stage: One of the base's stages; the last where it is not given.
-        label: One of the classes; the one that each picture is taken for where it is not given.
+        stage: One of the backbone's stages; the last where it is not given.
+        label: One of the classes; the one that each image is taken for where it is not given.
 
     Returns:
         (B, H, W) float32 in [0, 1], on the processor: 1 at the hottest place, or 0 everywhere where nothing at
@@ -40,8 +40,8 @@ def heat(
         ModuleError: There is no such class; lists the names.
         ExtraError: captum is not installed.
     """
-    base, head = classifier.module.base, classifier.module.head
-    layer = base.stages[base.stage_names[-1 if stage is None else base.stage_index(stage)]]
+    backbone, head = classifier.module.backbone, classifier.module.head
+    layer = backbone.stages[backbone.stage_names[-1 if stage is None else backbone.stage_index(stage)]]
     try:
         from captum.attr import LayerAttribution, LayerGradCam
     except ModuleNotFoundError as error:
@@ -54,17 +54,17 @@ def heat(
         targets = classifier.probabilities(images).argmax(dim=1)
     else:
         targets = torch.full((len(images),), _class_index(classifier, label))
-    # Not the module itself: a FeatureClassifier runs its base without autograd. The hook on the stage asks for its
+    # Not the module itself: a FeatureClassifier runs its backbone without autograd. The hook on the stage asks for its
     # output's gradients, frozen or not, and passes a copy on, which later layers may write over.
-    grad_cam = LayerGradCam(lambda pictures: head(base(pictures)), layer)
-    coarse = grad_cam.attribute(images, targets.to(images.device), relu_attributions=True)
+    layer_cam = LayerGradCam(lambda inputs: head(backbone(inputs)), layer)
+    coarse = layer_cam.attribute(images, targets.to(images.device), relu_attributions=True)
     fine = LayerAttribution.interpolate(coarse, images.shape[-2:], "bilinear")
     evidence: Tensor = fine[:, 0].detach().float().cpu()
     highest = evidence.amax(dim=(1, 2), keepdim=True)
     return evidence / highest.where(highest > 0, 1)
 
 
-def _class_index(classifier: PictureClassifier, label: str) -> int:
+def _class_index(classifier: ImageClassifier, label: str) -> int:
     names = classifier.class_names
     if label not in names:
         near = difflib.get_close_matches(label, names, n=1)

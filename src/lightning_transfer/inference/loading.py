@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from lightning_transfer.errors import ModuleError, TransferError
-from lightning_transfer.models.meta_init import WithoutMemory
-from lightning_transfer.training.checkpoints import NETWORK, fill, read_checkpoint
+from lightning_transfer.models.meta_init import meta_init
+from lightning_transfer.training.checkpoints import NETWORK, load_part, read_checkpoint
 from lightning_transfer.training.classifier import Classifier
 
 
 def load_module(path: str) -> Classifier:
-    """Reads base, head and class names from any regime's checkpoint; in float32, and in eval mode.
+    """Reads backbone, head and class names from any regime's checkpoint; in float32, and in eval mode.
 
     Nothing but the file is needed, and nothing that may be in it is run: only known hyperparameters and tensors
     are taken.
@@ -25,10 +25,10 @@ def load_module(path: str) -> Classifier:
     try:
         recorded = checkpoint["hyper_parameters"]
         # The weights follow at once, so random ones would be drawn in vain.
-        with WithoutMemory():
-            module = Classifier(weights=None, audit=False, **{name: recorded[name] for name in NETWORK})
-        for part, name in ((module.base, "base"), (module.head, "head")):
-            fill(part, checkpoint, name, path, assign=True)
+        with meta_init():
+            module = Classifier(weights=None, audit_freezing=False, **{name: recorded[name] for name in NETWORK})
+        for part, name in ((module.backbone, "backbone"), (module.head, "head")):
+            load_part(part, checkpoint, name, path, assign=True)
         module.on_load_checkpoint(checkpoint)
         names = module.class_names
         if names is not None and [type(name) for name in names] != [str] * module.num_classes:

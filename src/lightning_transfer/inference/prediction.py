@@ -1,6 +1,6 @@
-"""Pictures in, classes out: a trained network from its checkpoint alone.
+"""Images in, classes out: a trained network from its checkpoint alone.
 
-Shapes: B batch, H W picture, K classes, N samples.
+Shapes: B batch, H W image, K classes, N samples.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from lightning_transfer.data.decoding import Resize
-from lightning_transfer.data.image_list import PictureList
+from lightning_transfer.data.image_list import ImageList
 from lightning_transfer.inference.loading import load_module
 from lightning_transfer.training.classifier import Classifier
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one picture.
+    """What a network says of one image.
 
     Attributes:
         path: The file.
@@ -42,16 +42,16 @@ class Prediction:
         return self.probabilities[self.label]
 
 
-class PictureClassifier:
-    """A trained network, with what it knows of pictures: their size, how they are brought to it, the classes.
+class ImageClassifier:
+    """A trained network, with what it knows of images: their size, how they are brought to it, the classes.
 
     `load_classifier` makes one.
 
     Args:
-        module: Base and head, in eval mode.
+        module: Backbone and head, in eval mode.
 
     Attributes:
-        module: As above: (B, 3, H, W) uint8 pictures to (B, K) logits.
+        module: As above: (B, 3, H, W) uint8 images to (B, K) logits.
         class_names: K names; where a run knew none, the numbers from 0 on.
         image_size: H and W, in pixels.
         resize: "squash" or "crop", as in training; "squash" where the run's data module did not say.
@@ -64,7 +64,7 @@ class PictureClassifier:
         self.resize = cast(Resize, module.resize or "squash")
 
     def classify(self, paths: Sequence[str | Path], batch_size: int = 32) -> list[Prediction]:
-        """Says of N picture files what they show; for many, on a GPU, see the command `predict`.
+        """Says of N image files what they show; for many, on a GPU, see the command `predict`.
 
         Args:
             paths: N files.
@@ -74,12 +74,12 @@ class PictureClassifier:
             N predictions, in the same order.
 
         Raises:
-            UnreadablePictureError: A file cannot be decoded; names it.
+            UnreadableImageError: A file cannot be decoded; names it.
         """
         predictions: list[Prediction] = []
         for start in range(0, len(paths), batch_size):
             files = [Path(path) for path in paths[start : start + batch_size]]
-            images = torch.stack([self.pictures(files).read(file) for file in files])
+            images = torch.stack([self.images(files).read(file) for file in files])
             rows = self.probabilities(images).tolist()
             predictions += [
                 Prediction(file, dict(zip(self.class_names, row, strict=True)))
@@ -88,17 +88,17 @@ class PictureClassifier:
         return predictions
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) pictures, uint8 or floating in [0, 1], to (B, K) float32 that sum to 1 in each row."""
+        """(B, 3, H, W) images, uint8 or floating in [0, 1], to (B, K) float32 that sum to 1 in each row."""
         with torch.inference_mode():
             logits: Tensor = self.module(images.to(self.module.device))
         return logits.float().softmax(dim=1).cpu()
 
-    def pictures(self, paths: Sequence[Path]) -> PictureList:
+    def images(self, paths: Sequence[Path]) -> ImageList:
         """Files, as the network wants to see them."""
-        return PictureList(paths, self.image_size, self.resize)
+        return ImageList(paths, self.image_size, self.resize)
 
 
-def load_classifier(path: str | Path) -> PictureClassifier:
+def load_classifier(path: str | Path) -> ImageClassifier:
     """Reads a checkpoint of any of the three regimes; nothing else is needed.
 
     No code that may be in the file is run. The network computes in float32 on the processor; move it with
@@ -110,4 +110,4 @@ def load_classifier(path: str | Path) -> PictureClassifier:
     Raises:
         ModuleError: There is no such file, or it is none of this library's; names it.
     """
-    return PictureClassifier(load_module(str(path)))
+    return ImageClassifier(load_module(str(path)))

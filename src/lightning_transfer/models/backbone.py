@@ -1,6 +1,6 @@
 """A pretrained network without its classifier: a row of named stages that can be cut between any two.
 
-Shapes: B batch, C channels, H W picture, h w feature map.
+Shapes: B batch, C channels, H W image, h w feature map.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch.func import functional_call
 from torchvision import models
 
 from lightning_transfer.errors import BackboneError
-from lightning_transfer.models.modes import evaluating
+from lightning_transfer.models.modes import eval_mode
 from lightning_transfer.models.providers import torchvision
 from lightning_transfer.models.providers.torchvision import Normalisation
 from lightning_transfer.models.weights import find_weights, load_weights, read_weights
 
 
 class Normalise(nn.Module):
-    """Brings pictures, uint8 or floating in [0, 1], to the range that a network was trained on.
+    """Brings images, uint8 or floating in [0, 1], to the range that a network was trained on.
 
     Args:
         normalisation: Mean and standard deviation a channel.
@@ -45,7 +45,7 @@ class Normalise(nn.Module):
         return torch.addcmul(-self.mean / self.std, images, scale)
 
 
-class ConvBase(nn.Module):
+class Backbone(nn.Module):
     """A torchvision classification network without its classifier.
 
     It owns its normalisation, so that no data module and no exported model can forget it.
@@ -55,7 +55,7 @@ class ConvBase(nn.Module):
         weights: A torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …), the path of a .pth or .safetensors
             file with torchvision's own keys (the classifier's may be absent), "bundled" for those that come with
             this library (mobilenet_v3_small), or None for random ones.
-        until: The last stage that is kept; all where it is not given.
+        last_stage: The last stage that is kept; all where it is not given.
 
     Attributes:
         name: As above.
@@ -65,14 +65,16 @@ class ConvBase(nn.Module):
         BackboneError: An unknown network, stage or weights name, or a file that does not fit.
         DownloadError: The weights are not at hand and cannot be fetched.
 
-    >>> base = ConvBase("vgg16", weights=None)
-    >>> base.stage_names
+    >>> backbone = Backbone("vgg16", weights=None)
+    >>> backbone.stage_names
     ('block1', 'block2', 'block3', 'block4', 'block5')
-    >>> base.out_shape(150)
+    >>> backbone.out_shape(150)
     (512, 4, 4)
     """
 
-    def __init__(self, name: str = "vgg16", weights: str | None = "DEFAULT", until: str | None = None) -> None:
+    def __init__(
+        self, name: str = "vgg16", weights: str | None = "DEFAULT", last_stage: str | None = None
+    ) -> None:
         super().__init__()
         self.name = torchvision.checked_name(name)
         source = None if weights is None else find_weights(name, weights)
@@ -84,8 +86,8 @@ class ConvBase(nn.Module):
         pretrained = source if isinstance(source, models.WeightsEnum) else None
         self.normalise = Normalise(torchvision.normalisation(name, pretrained))
         self.stages = nn.ModuleDict(torchvision.stages_of(name, network))
-        if until is not None:
-            kept = self.stage_names[: self.stage_index(until) + 1]
+        if last_stage is not None:
+            kept = self.stage_names[: self.stage_index(last_stage) + 1]
             self.stages = nn.ModuleDict({stage: self.stages[stage] for stage in kept})
         # Convolutions are up to twice as fast on this layout, on processors and on GPUs.
         self.to(memory_format=torch.channels_last)
@@ -110,7 +112,7 @@ class ConvBase(nn.Module):
         return self.stage_names.index(stage)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The feature map of a batch of pictures.
+        """The feature map of a batch of images.
 
         Args:
             images: (B, 3, H, W), uint8, or floating in [0, 1].
@@ -122,23 +124,23 @@ class ConvBase(nn.Module):
             BackboneError: Another shape or dtype.
         """
         if images.ndim != 4 or images.shape[1] != 3:
-            raise BackboneError(f"Wanted pictures of shape (B, 3, H, W), got {tuple(images.shape)}.")
+            raise BackboneError(f"Wanted images of shape (B, 3, H, W), got {tuple(images.shape)}.")
         if images.dtype != torch.uint8 and not images.is_floating_point():
-            raise BackboneError(f"Wanted pictures in uint8, or floating in [0, 1], got {images.dtype}.")
+            raise BackboneError(f"Wanted images in uint8, or floating in [0, 1], got {images.dtype}.")
         features: Tensor = self.normalise(images)
         for stage in self.stages.values():
             features = stage(features)
         return features
 
-    def split(self, stage: str) -> tuple[ConvBase, nn.Sequential]:
+    def split(self, stage: str) -> tuple[Backbone, nn.Sequential]:
         """Cuts the row before a stage.
 
         Args:
             stage: The first stage of the suffix.
 
         Returns:
-            The base up to the cut, and what follows; `suffix(prefix(images))` is `base(images)`. Both share
-            this base's layers.
+            The backbone up to the cut, and what follows; `suffix(prefix(images))` is `backbone(images)`. Both share
+            this backbone's layers.
 
         Raises:
             BackboneError: There is no such stage.
@@ -156,24 +158,24 @@ class ConvBase(nn.Module):
         return prefix, suffix
 
     def out_shape(self, image_size: int) -> tuple[int, int, int]:
-        """(C, h, w) of the feature map of a picture of `image_size` × `image_size` pixels; computes nothing.
+        """(C, h, w) of the feature map of an image of `image_size` × `image_size` pixels; computes nothing.
 
         Raises:
-            BackboneError: The picture is too small for the network.
+            BackboneError: The image is too small for the network.
         """
         weightless = {key: value.to("meta") for key, value in self.state_dict().items()}
-        picture = torch.empty((1, 3, image_size, image_size), dtype=torch.uint8, device="meta")
+        image = torch.empty((1, 3, image_size, image_size), dtype=torch.uint8, device="meta")
         try:
-            with evaluating(self), torch.no_grad():
-                channels, height, width = functional_call(self, weightless, (picture,)).shape[1:]
+            with eval_mode(self), torch.no_grad():
+                channels, height, width = functional_call(self, weightless, (image,)).shape[1:]
         except RuntimeError as error:
             raise BackboneError(
-                f"Pictures of {image_size} × {image_size} are too small for {self.name}: pass a larger image_size."
+                f"Images of {image_size} × {image_size} are too small for {self.name}: pass a larger image_size."
             ) from error
         return channels, height, width
 
     def fingerprint(self) -> str:
-        """64 hexadecimal digits that stand for what this base computes: its stages and every number in them."""
+        """64 hexadecimal digits that stand for what this backbone computes: its stages and every number in them."""
         digest = hashlib.sha256(f"{self.name} {self.stage_names}".encode())
         for key, value in self.state_dict().items():
             array = value.detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Freezing and thawing a module, completely, and the parameter groups of a network that thaws stage by stage."""
+"""Freezing and unfreezing a module, completely, and the parameter groups of a network that unfreezes stage by stage."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def unfreeze(module: nn.Module) -> None:
     module.train()
 
 
-def trains(module: nn.Module) -> bool:
+def is_trainable(module: nn.Module) -> bool:
     """Whether any of a module's parameters asks for gradients.
 
     >>> layer = nn.Linear(3, 2)
     >>> freeze(layer)
-    >>> trains(layer)
+    >>> is_trainable(layer)
     False
     """
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def parameter_groups(
-    stages: Stages, lr: float, lr_decay: float = 1.0, weight_decay: float = 0.0
+    stages: Stages, lr: float, layer_decay: float = 1.0, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
     """A named parameter group a stage, for any optimizer of torch that knows weight decay.
 
@@ -54,19 +54,19 @@ def parameter_groups(
     Args:
         stages: Names and modules, from the input to the output.
         lr: Learning rate of the last stage, commonly the head.
-        lr_decay: Factor of the learning rate from each stage to the one before it.
+        layer_decay: Factor of the learning rate from each stage to the one before it.
         weight_decay: Of matrices and kernels.
 
     Returns:
         Groups with "name", "params", "lr" and "weight_decay", the stages in the order given.
 
     >>> stages = {"body": nn.Linear(3, 2, bias=False), "head": nn.Linear(2, 2)}
-    >>> [(group["name"], group["lr"]) for group in parameter_groups(stages, lr=0.1, lr_decay=0.5)]
+    >>> [(group["name"], group["lr"]) for group in parameter_groups(stages, lr=0.1, layer_decay=0.5)]
     [('body', 0.05), ('head', 0.1), ('head.no_decay', 0.1)]
     """
     groups: list[dict[str, Any]] = []
     for depth, (name, module) in zip(range(len(stages) - 1, -1, -1), stages.items(), strict=True):
-        rate = lr * lr_decay**depth
+        rate = lr * layer_decay**depth
         decayed = [parameter for parameter in module.parameters() if parameter.ndim > 1]
         vectors = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
         if decayed:

@@ -1,4 +1,4 @@
-"""The classifier that is put on a base; the same in every regime.
+"""The classifier that is put on a backbone; the same in every regime.
 
 Shapes: B batch, C channels, h w feature map, D features, K classes.
 """

@@ -1,4 +1,4 @@
-"""Building a network for its shape alone, or to be filled with weights afterwards."""
+"""Build a network for its shapes alone, or to load weights into it afterwards."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 
-class WithoutMemory(TorchFunctionMode):
-    """Inside it, networks are built without memory for their weights, and no random numbers are drawn.
+class meta_init(TorchFunctionMode):  # noqa: N801  # used as a context manager, as torch.no_grad is
+    """Build networks on the meta device: no memory for weights, no random numbers drawn.
 
-    It puts what `torch.empty` makes, from which layers make their weights, on the meta device. `torch.device`
-    itself does not do: RegNet computes its widths with small tensors.
+    It redirects `torch.empty`, from which layers make their weights. `torch.device("meta")` would not do: RegNet
+    computes its widths with small tensors.
+
+    >>> with meta_init():
+    ...     layer = torch.nn.Linear(10_000, 10_000)
+    >>> layer.weight.device.type
+    'meta'
     """
 
     def __torch_function__(

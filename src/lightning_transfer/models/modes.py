@@ -9,7 +9,7 @@ from torch import nn
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
+def eval_mode(module: nn.Module) -> Iterator[None]:
     """Sets a module to eval mode for a while; each of its parts gets its own mode back."""
     training = {part: part.training for part in module.modules()}
     module.eval()

@@ -1,4 +1,4 @@
-"""Writing a base's weights as a file that any torchvision network takes."""
+"""Writing a backbone's weights as a file that any torchvision network takes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from lightning_transfer.errors import BackboneError
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.providers.torchvision import build_empty_network, stages_of
 
 
 def save_weights(
-    base: ConvBase, path: str | Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
+    backbone: Backbone, path: str | Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
 ) -> None:
-    """Writes the weights of a whole base under torchvision's own keys, without a classifier.
+    """Writes the weights of a whole backbone under torchvision's own keys, without a classifier.
 
     Args:
-        base: With all its stages.
+        backbone: With all its stages.
         path: A .safetensors file.
         metadata: Where the weights come from; readable without torch.
         dtype: Of the numbers in the file.
@@ -29,13 +29,13 @@ def save_weights(
     Raises:
         BackboneError: A number is too large for `dtype`, or stages are missing.
     """
-    names = _torchvision_keys(base.name)
+    names = _torchvision_keys(backbone.name)
     weights: dict[str, Tensor] = {}
-    for key, value in base.stages.state_dict().items():
+    for key, value in backbone.stages.state_dict().items():
         if value.is_floating_point():  # the rest are counts of batches, which nothing reads
             weights[names.pop(key)] = value.detach().cpu().to(dtype).contiguous()
     if left := [key for key in names if not key.endswith("num_batches_tracked")]:
-        raise BackboneError(f"{base.name} lacks {left[0]}: save the base with all its stages.")
+        raise BackboneError(f"{backbone.name} lacks {left[0]}: save the backbone with all its stages.")
     if bad := [key for key, value in weights.items() if not bool(torch.isfinite(value).all())]:
         raise BackboneError(f"{bad[0]} has numbers that {dtype} cannot hold: save as torch.float32.")
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What each stage of a base gives out, and what it costs.
+"""What each stage of a backbone gives out, and what it costs.
 
 Shapes: C channels, h w feature map.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class StageSize:
         stage: Its name.
         shape: (C, h, w) of its output.
         parameters: How many numbers it holds that can be trained.
-        operations: Additions and multiplications in its convolutions and matrix products, for one picture.
+        operations: Additions and multiplications in its convolutions and matrix products, for one image.
     """
 
     stage: str
@@ -30,23 +30,23 @@ class StageSize:
     operations: int
 
 
-def stage_sizes(base: ConvBase, image_size: int) -> list[StageSize]:
-    """The stages' sizes for a picture of `image_size` × `image_size` pixels; computes nothing.
+def stage_sizes(backbone: Backbone, image_size: int) -> list[StageSize]:
+    """The stages' sizes for an image of `image_size` × `image_size` pixels; computes nothing.
 
     Raises:
-        BackboneError: The picture is too small for the network.
+        BackboneError: The image is too small for the network.
 
-    >>> stage_sizes(ConvBase("squeezenet1_1", weights=None), 150)[0]
+    >>> stage_sizes(Backbone("squeezenet1_1", weights=None), 150)[0]
     StageSize(stage='stem', shape=(64, 37, 37), parameters=1792, operations=18925056)
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    base.out_shape(image_size)
-    weightless = copy.deepcopy(base).to("meta").eval()
-    picture = torch.empty((1, 3, image_size, image_size), dtype=torch.uint8, device="meta")
+    backbone.out_shape(image_size)
+    weightless = copy.deepcopy(backbone).to("meta").eval()
+    image = torch.empty((1, 3, image_size, image_size), dtype=torch.uint8, device="meta")
     sizes = []
     with torch.no_grad():
-        features = weightless.normalise(picture)
+        features = weightless.normalise(image)
         for name, stage in weightless.stages.items():
             with FlopCounterMode(display=False) as counter:
                 features = stage(features)

@@ -1,4 +1,4 @@
-"""Where a base's weights come from: a torchvision name, or a file with torchvision's keys."""
+"""Where a backbone's weights come from: a torchvision name, or a file with torchvision's keys."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def choose_weights(name: str, weights: str) -> str:
-    """Resolves "auto": what comes with this library where it has weights for the base, else torchvision's own.
+    """Resolves "auto": what comes with this library where it has weights for the backbone, else torchvision's own.
 
     >>> choose_weights("mobilenet_v3_small", "auto"), choose_weights("vgg16", "auto")
     ('bundled', 'DEFAULT')

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ConfusionMatrix(ValidationDrawing):
-    """Draws torchmetrics' own plot of the validation pictures' confusion matrix, under IMAGES."""
+    """Draws torchmetrics' own plot of the validation images' confusion matrix, under IMAGES."""
 
     def draw_validation(
         self,

@@ -15,14 +15,14 @@ from lightning_transfer.monitoring.group import DrawingGroup
 from lightning_transfer.monitoring.hyperparameters import Hyperparameters
 from lightning_transfer.monitoring.precision_recall import PrecisionRecall
 from lightning_transfer.monitoring.projector import FeatureProjector
-from lightning_transfer.monitoring.wrong_images import WrongPictures
+from lightning_transfer.monitoring.wrong_images import WrongImages
 
 DRAWINGS: dict[str, type[Drawing]] = {
     "hyperparameters": Hyperparameters,
     "graph": ModelGraph,
     "confusion_matrix": ConfusionMatrix,
     "precision_recall": PrecisionRecall,
-    "wrong_pictures": WrongPictures,
+    "wrong_images": WrongImages,
     "projector": FeatureProjector,
     "feature_maps": FeatureMaps,
     "filters": FirstLayerFilters,
@@ -35,12 +35,12 @@ class Drawings:
 
     Args:
         hyperparameters: A row with the run's arguments and scores, under HPARAMS.
-        graph: Base and head, under GRAPHS.
-        confusion_matrix: Of the validation pictures, under IMAGES.
+        graph: Backbone and head, under GRAPHS.
+        confusion_matrix: Of the validation images, under IMAGES.
         precision_recall: A curve a class, under PR CURVES.
-        wrong_pictures: Those that are most confidently wrong, under IMAGES.
-        projector: The validation pictures' features as points in space, under PROJECTOR.
-        feature_maps: What each stage makes of a few pictures, under IMAGES.
+        wrong_images: Those that are most confidently wrong, under IMAGES.
+        projector: The validation images' features as points in space, under PROJECTOR.
+        feature_maps: What each stage makes of a few images, under IMAGES.
         filters: Those of the first layer, under IMAGES.
     """
 
@@ -48,7 +48,7 @@ class Drawings:
     graph: bool = False
     confusion_matrix: bool = False
     precision_recall: bool = False
-    wrong_pictures: bool = False
+    wrong_images: bool = False
     projector: bool = False
     feature_maps: bool = False
     filters: bool = False

@@ -1,6 +1,6 @@
 """Numbers in, matplotlib figures out.
 
-Shapes: H W picture, K classes, N samples.
+Shapes: H W image, K classes, N samples.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def curves(histories: Mapping[str, History]) -> Figure:
 
     Args:
         histories: By the run's name, which may be empty; epochs with "train/accuracy", "validation/accuracy",
-            "train/loss", …. An upright line shows where "stages/trained" grows: a stage has thawed.
+            "train/loss", …. An upright line shows where "stages/trained" grows: a stage has unfrozen.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, score in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
@@ -47,21 +47,21 @@ def curves(histories: Mapping[str, History]) -> Figure:
     return figure
 
 
-def gallery(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str) -> Figure:
-    """Pictures in rows of four, each with its caption below it.
+def gallery(images: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str) -> Figure:
+    """Images in rows of four, each with its caption below it.
 
     Args:
-        pictures: (H, W, 3) each.
+        images: (H, W, 3) each.
         captions: As many.
         title: Above them all.
     """
-    rows = max(1, -(-len(pictures) // 4))
-    figure = Figure(figsize=(11, 0.6 + 3.1 * rows) if pictures else (11, 1), dpi=80, layout="constrained")
+    rows = max(1, -(-len(images) // 4))
+    figure = Figure(figsize=(11, 0.6 + 3.1 * rows) if images else (11, 1), dpi=80, layout="constrained")
     figure.suptitle(title)
     for axes in figure.subplots(rows, 4, squeeze=False).flat:
         axes.set_axis_off()
-    for axes, picture, caption in zip(figure.axes, pictures, captions, strict=False):
-        axes.imshow(picture)
+    for axes, image, caption in zip(figure.axes, images, captions, strict=False):
+        axes.imshow(image)
         axes.set_title(caption, y=-0.05, verticalalignment="top", fontsize="small", parse_math=False)
     return figure
 
@@ -94,7 +94,7 @@ def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], class_names: S
 def accuracy_by_depth(
     stages: Sequence[str], accuracies: Sequence[float], intervals: Sequence[tuple[float, float]], chosen: str
 ) -> Figure:
-    """Accuracy of a classifier on each stage of a base, with its interval.
+    """Accuracy of a classifier on each stage of a backbone, with its interval.
 
     Args:
         stages: Their names, from the input on.
@@ -130,21 +130,19 @@ def confusion(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes
     return counts
 
 
-def heat_overlay(
-    picture: NDArray[np.uint8], heat: NDArray[np.float32], picture_title: str, heat_title: str
-) -> Figure:
-    """A picture, and to its right the same with heat over it; where there is none, the picture stays as it is.
+def heat_overlay(image: NDArray[np.uint8], heat: NDArray[np.float32], image_title: str, heat_title: str) -> Figure:
+    """An image, and to its right the same with heat over it; where there is none, the image stays as it is.
 
     Args:
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
         heat: (H, W) in [0, 1].
-        picture_title: Above the picture.
+        image_title: Above the image.
         heat_title: Above the one with heat; room for two lines.
     """
     figure = Figure(figsize=(7, 4), layout="compressed")
     plain, heated = figure.subplots(1, 2)
-    for axes, title in ((plain, picture_title), (heated, heat_title)):
-        axes.imshow(picture)
+    for axes, title in ((plain, image_title), (heated, heat_title)):
+        axes.imshow(image)
         axes.set_title(title)
         axes.set_axis_off()
     heated.imshow(heat, cmap="autumn_r", vmin=0, vmax=1, alpha=0.8 * heat)

@@ -1,6 +1,6 @@
 """The graph of a network's operations.
 
-Shapes: B batch, H W picture, K classes.
+Shapes: B batch, H W image, K classes.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_transfer.models.backbone import ConvBase
-from lightning_transfer.models.modes import evaluating
+from lightning_transfer.models.backbone import Backbone
+from lightning_transfer.models.modes import eval_mode
 from lightning_transfer.monitoring.drawing import Drawing
-from lightning_transfer.monitoring.network import base_of
+from lightning_transfer.monitoring.network import backbone_of
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
-class BaseAndHead(nn.Module):
-    """Pictures to logits, by stage; without Lightning's own, which cannot be traced."""
+class BackboneAndHead(nn.Module):
+    """Images to logits, by stage; without Lightning's own, which cannot be traced."""
 
-    def __init__(self, base: ConvBase, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
-        self.base = base
+        self.backbone = backbone
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) to (B, K)."""
-        return cast(Tensor, self.head(self.base(images)))
+        return cast(Tensor, self.head(self.backbone(images)))
 
 
 class ModelGraph(Drawing):
-    """Shows base and head as a graph, under GRAPHS: a box a stage, which opens.
+    """Shows backbone and head as a graph, under GRAPHS: a box a stage, which opens.
 
     Args:
-        image_size: H and W of the pictures, in pixels; where it is not given, the module's hyperparameter of that
+        image_size: H and W of the images, in pixels; where it is not given, the module's hyperparameter of that
             name, else 224.
     """
 
@@ -47,20 +47,20 @@ class ModelGraph(Drawing):
         self.image_size = image_size
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks for a base."""
-        base_of(pl_module, type(self).__name__)
+        """Asks for a backbone."""
+        backbone_of(pl_module, type(self).__name__)
 
     def draw(self, trainer: Trainer, pl_module: LightningModule, writer: SummaryWriter | None) -> None:
         """See `Drawing`."""
         if writer is None:
             return
-        network = BaseAndHead(base_of(pl_module, type(self).__name__), cast(nn.Module, pl_module.head))
+        network = BackboneAndHead(backbone_of(pl_module, type(self).__name__), cast(nn.Module, pl_module.head))
         size = self.image_size or int(pl_module.hparams.get("image_size", 224))
         images = torch.zeros((1, 3, size, size), dtype=torch.uint8, device=pl_module.device)
-        with evaluating(network), torch.no_grad(), warnings.catch_warnings():
+        with eval_mode(network), torch.no_grad(), warnings.catch_warnings():
             # TensorBoard takes no other kind of graph.
             warnings.filterwarnings("ignore", ".*torch.jit.trace", FutureWarning)
             warnings.filterwarnings("ignore", ".*torch.jit.trace", DeprecationWarning)
-            # The network's branches depend on the dtype of its pictures alone.
+            # The network's branches depend on the dtype of its images alone.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             writer.add_graph(network, images)

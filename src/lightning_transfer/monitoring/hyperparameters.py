@@ -9,11 +9,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_transfer.monitoring.drawing import Drawing, is_trial
-from lightning_transfer.utils.present import present
+from lightning_transfer.utils.lightning import find_callbacks
 
 SCORES = ("validation/accuracy", "validation/loss", "validation/auroc", "validation/f1")
 # TensorBoard shows five columns until more are ticked: those that are said to differ, then by the alphabet.
-FIRST = ("base", "epochs", "lr", "regime", "seed")
+FIRST = ("backbone", "epochs", "lr", "regime", "seed")
 
 
 class Hyperparameters(Drawing):
@@ -62,7 +62,7 @@ def _best_scores(trainer: Trainer) -> dict[str, float | None]:
     """By the name of each score that is monitored; None before there is one."""
     return {
         callback.monitor: None if callback.best_model_score is None else float(callback.best_model_score)
-        for callback in present(trainer, ModelCheckpoint)
+        for callback in find_callbacks(trainer, ModelCheckpoint)
         if callback.monitor is not None
     }
 
@@ -75,7 +75,7 @@ def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: "none" if value is None else value if isinstance(value, bool | int | float | str) else str(value)
         for name, value in values.items()
-        if name != "audit" and not name.startswith("_")
+        if name != "audit_freezing" and not name.startswith("_")
     }
 
 

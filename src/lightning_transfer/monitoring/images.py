@@ -1,4 +1,4 @@
-"""The validation pictures themselves, for callbacks that show some of them."""
+"""The validation images themselves, for callbacks that show some of them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Samples(Protocol):
         """N files."""
 
 
-class Pictures(Protocol):
-    """What the data module's `dataset("validation")` gives: pictures by index, in the order of validation."""
+class Images(Protocol):
+    """What the data module's `dataset("validation")` gives: images by index, in the order of validation."""
 
     samples: Samples
 
@@ -30,12 +30,12 @@ class Pictures(Protocol):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
 
-    def picture(self, index: int) -> Image.Image:
-        """One picture, as it goes into the network."""
+    def image(self, index: int) -> Image.Image:
+        """One image, as it goes into the network."""
 
 
-def validation_pictures(trainer: Trainer, wanted_by: str) -> Pictures:
-    """The pictures of the data module, or those behind the features it serves (its attribute `images`).
+def validation_images(trainer: Trainer, wanted_by: str) -> Images:
+    """The images of the data module, or those behind the features it serves (its attribute `images`).
 
     Raises:
         CallbackError: It has none.
@@ -45,14 +45,14 @@ def validation_pictures(trainer: Trainer, wanted_by: str) -> Pictures:
     if not hasattr(images, "dataset"):
         served = "the loaders passed to fit have" if data is None else f"{type(data).__name__} has"
         raise CallbackError(
-            f"{wanted_by} shows validation pictures, and {served} none: pass a data module with dataset(split), "
+            f"{wanted_by} shows validation images, and {served} none: pass a data module with dataset(split), "
             "as those of this library are, or FeatureDataModule(store, images=…), or leave the callback out."
         )
-    return cast(Pictures, images.dataset("validation"))
+    return cast(Images, images.dataset("validation"))
 
 
 def evenly(count: int, total: int) -> list[int]:
-    """Indices of so many of all pictures, from the first to the last; of all where there are fewer.
+    """Indices of so many of all images, from the first to the last; of all where there are fewer.
 
     >>> evenly(3, 11)
     [0, 5, 10]

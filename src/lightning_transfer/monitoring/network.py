@@ -1,23 +1,23 @@
-"""The base of a module, for callbacks that look into it."""
+"""The backbone of a module, for callbacks that look into it."""
 
 from __future__ import annotations
 
 from lightning.pytorch import LightningModule
 
 from lightning_transfer.errors import CallbackError
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 
 
-def base_of(pl_module: LightningModule, wanted_by: str) -> ConvBase:
-    """The module's attribute `base`.
+def backbone_of(pl_module: LightningModule, wanted_by: str) -> Backbone:
+    """The module's attribute `backbone`.
 
     Raises:
         CallbackError: It has none.
     """
-    base = getattr(pl_module, "base", None)
-    if not isinstance(base, ConvBase):
+    backbone = getattr(pl_module, "backbone", None)
+    if not isinstance(backbone, Backbone):
         raise CallbackError(
-            f"{wanted_by} looks into the module's base, and {type(pl_module).__name__} has no ConvBase of that "
+            f"{wanted_by} looks into the module's backbone, and {type(pl_module).__name__} has no Backbone of that "
             "name: call it so, or leave the callback out."
         )
-    return base
+    return backbone

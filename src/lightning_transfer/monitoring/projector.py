@@ -1,6 +1,6 @@
-"""The features of the validation pictures, as points in space.
+"""The features of the validation images, as points in space.
 
-Shapes: B batch, C channels, D features, H W picture, h w feature map, K classes, N samples.
+Shapes: B batch, C channels, D features, H W image, h w feature map, K classes, N samples.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_transfer.errors import CallbackError
-from lightning_transfer.models.modes import evaluating
-from lightning_transfer.monitoring.images import evenly, validation_pictures
+from lightning_transfer.models.modes import eval_mode
+from lightning_transfer.monitoring.images import evenly, validation_images
 from lightning_transfer.monitoring.validation import ValidationDrawing, class_names_of, in_order
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class FeatureProjector(ValidationDrawing):
-    """Fills TensorBoard's projector: what the base says of each validation picture, with its label and thumbnail.
+    """Fills TensorBoard's projector: what the backbone says of each validation image, with its label and thumbnail.
 
     Features are taken where they go into the module's `head`, and feature maps averaged over space; that costs a
     pass of its own only where a run ends before its last epoch.
 
     Args:
-        samples: How many pictures at most; taken evenly from all of them.
+        samples: How many images at most; taken evenly from all of them.
         thumbnail: Height and width of a thumbnail, in pixels.
         every_n_epochs: As for `Drawing`.
     """
@@ -43,8 +43,8 @@ class FeatureProjector(ValidationDrawing):
         self._hook: RemovableHandle | None = None
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks for pictures, and for a head."""
-        validation_pictures(trainer, type(self).__name__)
+        """Asks for images, and for a head."""
+        validation_images(trainer, type(self).__name__)
         if not isinstance(getattr(pl_module, "head", None), nn.Module):
             raise CallbackError(
                 f"{type(self).__name__} shows what goes into the module's head, and {type(pl_module).__name__} "
@@ -82,7 +82,7 @@ class FeatureProjector(ValidationDrawing):
 
     def _pass(self, trainer: Trainer, pl_module: LightningModule) -> None:
         hook = self._listen(pl_module)
-        with evaluating(pl_module), torch.no_grad(), trainer.precision_plugin.forward_context():
+        with eval_mode(pl_module), torch.no_grad(), trainer.precision_plugin.forward_context():
             for inputs, _ in trainer.val_dataloaders or ():
                 pl_module(inputs.to(pl_module.device))
         hook.remove()
@@ -96,17 +96,17 @@ class FeatureProjector(ValidationDrawing):
         labels: Tensor,
     ) -> None:
         """See `ValidationDrawing`."""
-        pictures = validation_pictures(trainer, type(self).__name__)
+        images = validation_images(trainer, type(self).__name__)
         names = class_names_of(trainer, pl_module, probabilities.shape[1])
         chosen = evenly(self.samples, len(labels))
 
         def thumbnail(index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-            return np.asarray(pictures.picture(index).resize((self.thumbnail, self.thumbnail)))
+            return np.asarray(images.image(index).resize((self.thumbnail, self.thumbnail)))
 
         with ThreadPoolExecutor() as pool:
             thumbnails = np.stack(list(pool.map(thumbnail, chosen)))
         predictions = probabilities.argmax(dim=1)
-        rows = [[names[labels[i]], names[predictions[i]], pictures.samples.paths[i]] for i in chosen]
+        rows = [[names[labels[i]], names[predictions[i]], images.samples.paths[i]] for i in chosen]
         # Four decimals make the file a third as long.
         features = self._features[0][chosen].double().numpy().round(4)
         writer.add_embedding(

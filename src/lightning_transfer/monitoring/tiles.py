@@ -1,6 +1,6 @@
-"""Numbers in, pictures of little pictures out; quicker than matplotlib's figures.
+"""Numbers in, images of little images out; quicker than matplotlib's figures.
 
-Shapes: B pictures, C channels, F filters, H W picture, h w feature map or filter.
+Shapes: B images, C channels, F filters, H W image, h w feature map or filter.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ TILE, GAP = 96, 4
 
 
 def feature_map_tiles(images: NDArray[np.uint8], maps: NDArray[np.float32], channels: int) -> NDArray[np.uint8]:
-    """A row a picture: the picture, then its feature map's channels that differ most over all pictures.
+    """A row an image: the image, then its feature map's channels that differ most over all images.
 
     A channel has one scale of colours in all rows.
 
     Args:
         images: (B, 3, H, W).
-        maps: (B, C, h, w), of the same pictures.
+        maps: (B, C, h, w), of the same images.
         channels: How many columns; fewer where C is less.
 
     Returns:
         (height, width, 3) uint8.
     """
     most = np.argsort(-maps.std(axis=(0, 2, 3)), kind="stable")[:channels]
-    columns = [[_fit(picture.transpose(1, 2, 0)) for picture in images]]
+    columns = [[_fit(image.transpose(1, 2, 0)) for image in images]]
     colours = matplotlib.colormaps["viridis"]
     for channel in most:
         scaled = _scaled(maps[:, channel])
@@ -37,7 +37,7 @@ def feature_map_tiles(images: NDArray[np.uint8], maps: NDArray[np.float32], chan
 
 
 def filter_tiles(filters: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The filters of a first layer as colour pictures, each from its darkest to its brightest.
+    """The filters of a first layer as colour images, each from its darkest to its brightest.
 
     Args:
         filters: (F, 3, h, w).
@@ -56,10 +56,10 @@ def _scaled(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return scaled
 
 
-def _fit(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _fit(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(h, w, 3) to (TILE, TILE, 3), each pixel of it the nearest one."""
-    rows, columns = (np.arange(TILE) * side // TILE for side in picture.shape[:2])
-    fitted: NDArray[np.uint8] = picture[rows][:, columns]
+    rows, columns = (np.arange(TILE) * side // TILE for side in image.shape[:2])
+    fitted: NDArray[np.uint8] = image[rows][:, columns]
     return fitted
 
 

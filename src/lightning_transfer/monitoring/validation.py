@@ -1,4 +1,4 @@
-"""What a network said of the validation pictures, for callbacks that draw it.
+"""What a network said of the validation images, for callbacks that draw it.
 
 Shapes: B batch, K classes, N samples, R processes.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ValidationDrawing(Drawing):
-    """Keeps an epoch's logits and labels, of all processes, in the order of the pictures.
+    """Keeps an epoch's logits and labels, of all processes, in the order of the images.
 
     The module's `validation_step` returns the logits of its batch of (inputs, labels).
     """

@@ -19,7 +19,7 @@ Colour = tuple[int, int, int]
 Points = NDArray[np.float64]
 Path = Points | Sequence[tuple[float, float]]
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
-Sketcher = Callable[[np.random.Generator, int], tuple[Image.Image, Box]]  # draws a picture of some size
+Sketcher = Callable[[np.random.Generator, int], tuple[Image.Image, Box]]  # draws an image of some size
 
 BLACK: Colour = (28, 25, 27)
 WHITE: Colour = (244, 240, 234)
@@ -204,15 +204,15 @@ class Canvas:
         return points.min(axis=0), points.max(axis=0)
 
     def paint(self, image: Image.Image, matrix: Points, offset: Points) -> Box:
-        """Paints all on a picture.
+        """Paints all on an image.
 
         Args:
-            image: An RGB picture, painted in place.
+            image: An RGB image, painted in place.
             matrix: Turns a row of the drawer's units into pixels.
             offset: The pixel of the drawer's origin.
 
         Returns:
-            The part of the picture that the drawing covers: left, top, right, bottom.
+            The part of the image that the drawing covers: left, top, right, bottom.
         """
         draw = ImageDraw.Draw(image)
         for step in self._steps:

@@ -1,4 +1,4 @@
-"""Pictures of many classes other than cats and dogs, on which a small network can learn what pets are seen by.
+"""Images of many classes other than cats and dogs, on which a small network can learn what pets are seen by.
 
 Many are mammals with the coats, poses and scenes of cats and dogs, so that here too a network must look at ears,
 eyes and muzzles.
@@ -15,7 +15,7 @@ from PIL import Image
 from lightning_transfer.sketches.canvas import PINK, Box, Canvas, Colour, Sketcher
 from lightning_transfer.sketches.coats import any_coat
 from lightning_transfer.sketches.mammals import draw_mammal
-from lightning_transfer.sketches.scene import picture
+from lightning_transfer.sketches.scene import render
 from lightning_transfer.sketches.small_animals import SMALL_ANIMALS
 from lightning_transfer.sketches.things import THINGS
 from lightning_transfer.sketches.traits import Mammal
@@ -156,13 +156,13 @@ def _mammal(
 ) -> tuple[Image.Image, Box]:
     canvas = Canvas(rng)
     draw_mammal(canvas, traits(rng))
-    return picture(canvas, size)
+    return render(canvas, size)
 
 
 def _thing(draw: Callable[[Canvas], None], rng: np.random.Generator, size: int = 150) -> tuple[Image.Image, Box]:
     canvas = Canvas(rng)
     draw(canvas)
-    return picture(canvas, size)
+    return render(canvas, size)
 
 
 CREATURES: dict[str, Sketcher] = {

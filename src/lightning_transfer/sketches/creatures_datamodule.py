@@ -1,4 +1,4 @@
-"""Drawn animals and things, none of them a cat or a dog: what the bundled base was trained on."""
+"""Drawn animals and things, none of them a cat or a dog: what the bundled backbone was trained on."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class SketchCreaturesDataModule(SketchDataModule):
     """Animals and things drawn by the code that also draws `SketchPetsDataModule`'s cats and dogs.
 
     Args:
-        root: Where the pictures lie, or shall lie.
-        samples: Pictures a class, for train, validation and test.
-        image_size: H and W of every picture, in pixels.
+        root: Where the images lie, or shall lie.
+        samples: Images a class, for train, validation and test.
+        image_size: H and W of every image, in pixels.
         batch_size: B, a process.
         seed: Of the drawings, of the order in each epoch, and of the augmentation.
         augmentation: As for `ImageFolderDataModule`.

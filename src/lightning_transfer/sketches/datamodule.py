@@ -14,12 +14,12 @@ SAMPLES = {"train": 1000, "validation": 500, "test": 500}
 
 
 class SketchDataModule(ImageFolderDataModule):
-    """Pictures that are drawn where they are not there yet; its subclasses say what of.
+    """Images that are drawn where they are not there yet; its subclasses say what of.
 
     Args:
-        draw: What draws a picture of each class; the classes' names.
+        draw: What draws an image of each class; the classes' names.
         root: See the subclasses, as for the rest.
-        samples: Pictures a class, by split.
+        samples: Images a class, by split.
         image_size: H and W, in pixels.
         batch_size: B, a process.
         seed: Of the drawings, of the order in each epoch, and of the augmentation.
@@ -50,11 +50,11 @@ class SketchDataModule(ImageFolderDataModule):
 
     @property
     def boxes(self) -> dict[str, Box]:
-        """Where the animal or thing is, by the picture's path below `root`; left, top, right, bottom in pixels."""
+        """Where the animal or thing is, by the image's path below `root`; left, top, right, bottom in pixels."""
         return self.sketches.boxes()
 
     def prepare_data(self) -> None:
-        """Draws the pictures where they are not there; whole, or not at all.
+        """Draws the images where they are not there; whole, or not at all.
 
         Raises:
             DataError: Something else lies at `root`, or it cannot be written.
@@ -69,9 +69,9 @@ class SketchPetsDataModule(SketchDataModule):
     the same coats, poses and backgrounds, so that colour tells nothing.
 
     Args:
-        root: Where the pictures lie, or shall lie.
-        samples: Pictures a class, for train, validation and test.
-        image_size: H and W of every picture, in pixels.
+        root: Where the images lie, or shall lie.
+        samples: Images a class, for train, validation and test.
+        image_size: H and W of every image, in pixels.
         batch_size: B, a process.
         seed: Of the drawings, of the order in each epoch, and of the augmentation.
         augmentation: As for `ImageFolderDataModule`.

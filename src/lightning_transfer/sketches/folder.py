@@ -1,4 +1,4 @@
-"""A folder of drawn pictures in the layout of `cats_and_dogs_small`, the same for the same seed."""
+"""A folder of drawn images in the layout of `cats_and_dogs_small`, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_transfer.sketches.canvas import Box, Sketcher
 from lightning_transfer.utils.building import build_once, usable_cores
 
 NOTE = "sketches.json"
-VERSION = 1  # of the drawing code: another one makes other pictures of the same seed
+VERSION = 1  # of the drawing code: another one makes other images of the same seed
 JPEG_QUALITY = 90
 
 
@@ -27,10 +27,10 @@ class SketchFolder:
 
     Attributes:
         root: Where it is, or shall be.
-        draw: What draws a picture of each class; the classes' names.
-        samples: Pictures a class, by split.
+        draw: What draws an image of each class; the classes' names.
+        samples: Images a class, by split.
         image_size: H and W, in pixels.
-        seed: Which pictures.
+        seed: Which images.
     """
 
     root: Path
@@ -40,7 +40,7 @@ class SketchFolder:
     seed: int
 
     def build(self) -> None:
-        """Draws the pictures, where they are not there yet; whole, or not at all.
+        """Draws the images, where they are not there yet; whole, or not at all.
 
         Raises:
             DataError: Something else lies at `root`, or it cannot be written.
@@ -49,7 +49,7 @@ class SketchFolder:
         build_once(self.root, self._is_built, self._draw_all, f"sketches ({settings})")
 
     def boxes(self) -> dict[str, Box]:
-        """Where the animal or thing is, by the picture's path below `root`."""
+        """Where the animal or thing is, by the image's path below `root`."""
         return {path: (box[0], box[1], box[2], box[3]) for path, box in self._note()["boxes"].items()}
 
     @property
@@ -82,12 +82,12 @@ class SketchFolder:
             (folder / split / name).mkdir(parents=True)
         # Drawing keeps a core busy, so one worker a core; a DataLoader has them already.
         loader = DataLoader(_Drawing(self, folder, plan), batch_size=None, num_workers=usable_cores())
-        boxes = dict(track(loader, "Drawing the pictures", total=len(plan)))
+        boxes = dict(track(loader, "Drawing the images", total=len(plan)))
         (folder / NOTE).write_text(json.dumps({**self._settings, "boxes": boxes}))
 
 
 class _Drawing(Dataset[tuple[str, Box]]):
-    """Item i draws and writes picture i of a plan, and says where the animal is."""
+    """Item i draws and writes image i of a plan, and says where the animal is."""
 
     def __init__(self, sketches: SketchFolder, folder: Path, plan: list[tuple[str, str, int]]) -> None:
         self.sketches = sketches
@@ -100,7 +100,7 @@ class _Drawing(Dataset[tuple[str, Box]]):
     def __getitem__(self, index: int) -> tuple[str, Box]:
         split, name, number = self.plan[index]
         entropy = [self.sketches.seed, zlib.crc32(split.encode()), zlib.crc32(name.encode()), number]
-        picture, box = self.sketches.draw[name](np.random.default_rng(entropy), self.sketches.image_size)
+        image, box = self.sketches.draw[name](np.random.default_rng(entropy), self.sketches.image_size)
         path = f"{split}/{name}/{name}.{number}.jpg"
-        picture.save(self.folder / path, quality=JPEG_QUALITY)
+        image.save(self.folder / path, quality=JPEG_QUALITY)
         return path, box

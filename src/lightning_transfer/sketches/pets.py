@@ -12,7 +12,7 @@ from PIL import Image
 from lightning_transfer.sketches.canvas import BLACK, PINK, Box, Canvas, Colour
 from lightning_transfer.sketches.coats import any_coat
 from lightning_transfer.sketches.mammals import draw_mammal
-from lightning_transfer.sketches.scene import picture
+from lightning_transfer.sketches.scene import render
 from lightning_transfer.sketches.traits import Mammal
 
 _IRISES: tuple[Colour, ...] = ((150, 180, 70), (206, 170, 60), (110, 170, 200), (190, 120, 50), (120, 170, 110))
@@ -83,14 +83,14 @@ def dog(rng: np.random.Generator) -> Mammal:
 
 
 def draw_cat(rng: np.random.Generator, size: int = 150) -> tuple[Image.Image, Box]:
-    """Draws a picture of a cat.
+    """Draws an image of a cat.
 
     Args:
         rng: Where all the chance comes from: the same state gives the same pixels.
         size: Pixels along each side.
 
     Returns:
-        An RGB picture, and the part of it that the cat covers: left, top, right, bottom.
+        An RGB image, and the part of it that the cat covers: left, top, right, bottom.
 
     >>> image, (left, top, right, bottom) = draw_cat(np.random.default_rng(7))
     >>> image.size, 0 <= left < right <= 150, 0 <= top < bottom <= 150
@@ -100,11 +100,11 @@ def draw_cat(rng: np.random.Generator, size: int = 150) -> tuple[Image.Image, Bo
     """
     canvas = Canvas(rng)
     draw_mammal(canvas, cat(rng))
-    return picture(canvas, size)
+    return render(canvas, size)
 
 
 def draw_dog(rng: np.random.Generator, size: int = 150) -> tuple[Image.Image, Box]:
-    """Draws a picture of a dog, as draw_cat does of a cat."""
+    """Draws an image of a dog, as draw_cat does of a cat."""
     canvas = Canvas(rng)
     draw_mammal(canvas, dog(rng))
-    return picture(canvas, size)
+    return render(canvas, size)

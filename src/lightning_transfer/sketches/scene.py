@@ -220,7 +220,7 @@ def _lit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     return Image.fromarray(values.astype(np.uint8).reshape(high, wide, 3))
 
 
-def picture(canvas: Canvas, size: int) -> tuple[Image.Image, Box]:
+def render(canvas: Canvas, size: int) -> tuple[Image.Image, Box]:
     """Places what was drawn on a canvas in a scene.
 
     Args:
@@ -228,7 +228,7 @@ def picture(canvas: Canvas, size: int) -> tuple[Image.Image, Box]:
         size: Pixels along each side.
 
     Returns:
-        An RGB picture, and the part of it that the subject covers: left, top, right, bottom.
+        An RGB image, and the part of it that the subject covers: left, top, right, bottom.
     """
     rng, whole = canvas.rng, size * _OVERSAMPLING
     image = _background(size, rng)

@@ -14,9 +14,9 @@ from lightning_transfer.models.weights import UNREADABLE
 from lightning_transfer.training.sidecar import check_sidecar
 
 # Hyperparameters that name files. A checkpoint holds what was in them.
-ORIGINS = ("weights", "head_from", "start_from")
+ORIGINS = ("weights", "head_from", "init_from")
 HEAD = ("num_classes", "pool", "hidden")
-BASE = ("base", "until")
+BASE = ("backbone", "last_stage")
 # Those that say which network it is; the others say how it was trained.
 NETWORK = (*BASE, *HEAD, "image_size", "dropout")
 
@@ -75,14 +75,14 @@ def recorded_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_start(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads the checkpoint that a run starts from, and compares what base and head were made with.
+    """Reads the checkpoint that a run starts from, and compares what backbone and head were made with.
 
     Args:
         path: Of one of this library's modules.
         arguments: The new run's hyperparameters.
 
     Raises:
-        ModuleError: Not such a checkpoint, or one of another base or head; names both values.
+        ModuleError: Not such a checkpoint, or one of another backbone or head; names both values.
     """
     checkpoint = read_checkpoint(path)
     if "class_names" not in checkpoint:
@@ -97,8 +97,10 @@ def read_start(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return checkpoint
 
 
-def fill(module: nn.Module, checkpoint: Mapping[str, Any], part: str, path: str, assign: bool = False) -> None:
-    """Copies one part of a checkpoint's weights, "base" or "head", into a module; or puts it there, to `assign`.
+def load_part(
+    module: nn.Module, checkpoint: Mapping[str, Any], part: str, path: str, assign: bool = False
+) -> None:
+    """Copies one part of a checkpoint's weights, "backbone" or "head", into a module; or puts it there, to `assign`.
 
     Raises:
         ModuleError: The shapes differ.
@@ -109,19 +111,19 @@ def fill(module: nn.Module, checkpoint: Mapping[str, Any], part: str, path: str,
         raise ModuleError(f"The {part} in {path} does not fit: {error}") from error
 
 
-def check_same_base(base: nn.Module, checkpoint: Mapping[str, Any], path: str) -> None:
-    """A head knows the features of the base it was trained on, and no others.
+def check_same_backbone(backbone: nn.Module, checkpoint: Mapping[str, Any], path: str) -> None:
+    """A head knows the features of the backbone it was trained on, and no others.
 
     Raises:
-        ModuleError: The base in the checkpoint has other weights.
+        ModuleError: The backbone in the checkpoint has other weights.
     """
-    ours = base.state_dict()
-    theirs = _part(checkpoint, "base")
+    ours = backbone.state_dict()
+    theirs = _part(checkpoint, "backbone")
     if ours.keys() != theirs.keys() or any(not torch.equal(ours[key], theirs[key]) for key in ours):
         raise ModuleError(
-            f"The head in {path} was trained on a base with other weights "
-            f"(weights={checkpoint['pretrained_weights']!r}): pass the same, or start_from={path}, which takes "
-            "base and head."
+            f"The head in {path} was trained on a backbone with other weights "
+            f"(weights={checkpoint['pretrained_weights']!r}): pass the same, or init_from={path}, which takes "
+            "backbone and head."
         )
 
 

@@ -1,6 +1,6 @@
 """What all regimes share in training: the step, the scores, the optimizer.
 
-Shapes: B batch, H W picture, K classes.
+Shapes: B batch, H W image, K classes.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from torch.optim import AdamW
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.history import History
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.models.freezing import parameter_groups, trains
+from lightning_transfer.models.freezing import is_trainable, parameter_groups
 from lightning_transfer.models.head import Pool
 from lightning_transfer.training.checkpoints import between_epochs
 from lightning_transfer.training.epoch_scores import EpochScores
 from lightning_transfer.training.guarded_network import GuardedNetwork
 from lightning_transfer.training.loss import ClassWeights, TrainingLoss
-from lightning_transfer.training.lr_schedule import Interval, RateSchedule, rate_schedule
-from lightning_transfer.utils.present import present
+from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
+from lightning_transfer.utils.lightning import find_callbacks
 
 Batch = tuple[Tensor, Tensor]
 SPLITS = ("train", "validation", "test")
@@ -42,20 +42,20 @@ class Classifier(GuardedNetwork):
     stopped in between.
 
     Args:
-        base: The network's name in torchvision.
-        weights: A torchvision weights name, a path, "bundled", or None for random; see `ConvBase`. A checkpoint
+        backbone: The network's name in torchvision.
+        weights: A torchvision weights name, a path, "bundled", or None for random; see `Backbone`. A checkpoint
             records None here, since it holds the weights itself.
-        until: The last stage of the base that is kept; all where it is not given.
+        last_stage: The last stage of the backbone that is kept; all where it is not given.
         num_classes: K.
-        image_size: H and W of the pictures, in pixels.
+        image_size: H and W of the images, in pixels.
         pool: How the head takes the feature map: "flatten", "avg" or "max".
         hidden: Width of the head's hidden layer; 0 for none.
         dropout: Share of the hidden units that each training step leaves out.
         lr: Learning rate of the head.
-        lr_decay: Factor of the learning rate from the head to the last stage of the base, and from each stage to
+        layer_decay: Factor of the learning rate from the head to the last stage of the backbone, and from each stage to
             the one before it.
         weight_decay: AdamW's; biases and norms have none.
-        warmup_steps: Over how many optimizer steps the rate of a stage rises, from its own thaw on.
+        warmup_steps: Over how many optimizer steps the rate of a stage rises, from its own unfreeze on.
         scheduler: "cosine", "one_cycle", "plateau" or any class of `torch.optim.lr_scheduler`; None for constant
             rates.
         scheduler_options: The scheduler's arguments; the length of the run is filled in.
@@ -64,10 +64,10 @@ class Classifier(GuardedNetwork):
         scheduler_monitor: The validation score that a plateau is judged by.
         label_smoothing: Share of the label that is spread evenly over all classes.
         class_weights: K factors of the loss, or "balanced": N / (K · samples of the class).
-        head_from: A checkpoint whose head is taken: of a feature extraction on the same base.
-        start_from: A checkpoint whose base and head are taken; `weights` are not looked for then.
+        head_from: A checkpoint whose head is taken: of a feature extraction on the same backbone.
+        init_from: A checkpoint whose backbone and head are taken; `weights` are not looked for then.
         seed: Of dropout.
-        audit: Compare every parameter and buffer as `FreezeAudit` does.
+        audit_freezing: Compare every parameter and buffer as `FreezeAudit` does.
 
     Raises:
         BackboneError: See `Network`.
@@ -76,16 +76,16 @@ class Classifier(GuardedNetwork):
 
     def __init__(
         self,
-        base: str = "vgg16",
+        backbone: str = "vgg16",
         weights: str | None = "DEFAULT",
-        until: str | None = None,
+        last_stage: str | None = None,
         num_classes: int = 2,
         image_size: int = 150,
         pool: Pool = "flatten",
         hidden: int = 256,
         dropout: float = 0.5,
         lr: float = 1e-4,
-        lr_decay: float = 0.5,
+        layer_decay: float = 0.5,
         weight_decay: float = 1e-2,
         warmup_steps: int = 0,
         scheduler: str | None = None,
@@ -95,12 +95,12 @@ class Classifier(GuardedNetwork):
         label_smoothing: float = 0.0,
         class_weights: ClassWeights = None,
         head_from: str | None = None,
-        start_from: str | None = None,
+        init_from: str | None = None,
         seed: int = 0,
-        audit: bool = True,
+        audit_freezing: bool = True,
     ) -> None:
         super().__init__(
-            base, weights, until, num_classes, image_size, pool, hidden, dropout, head_from, start_from
+            backbone, weights, last_stage, num_classes, image_size, pool, hidden, dropout, head_from, init_from
         )
         self.save_hyperparameters()
         self.lr = lr
@@ -110,15 +110,15 @@ class Classifier(GuardedNetwork):
         self._train_scores: dict[str, Tensor] = {}
         self._optimized_lr = lr
         self._resumes_between_epochs = True
-        if not 0 < lr_decay <= 1:
-            raise ModuleError(f"lr_decay={lr_decay}: wanted a factor above 0, at most 1.")
+        if not 0 < layer_decay <= 1:
+            raise ModuleError(f"layer_decay={layer_decay}: wanted a factor above 0, at most 1.")
         if scheduler_monitor not in self._scores("validation").names:
             names = ", ".join(self._scores("validation").names)
             raise ModuleError(f"scheduler_monitor={scheduler_monitor!r}: wanted one of {names}.")
-        self.configure_base()
+        self.configure_backbone()
 
-    def configure_base(self) -> None:
-        """Where a regime says which part of the base never trains."""
+    def configure_backbone(self) -> None:
+        """Where a regime says which part of the backbone never trains."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch."""
@@ -144,18 +144,18 @@ class Classifier(GuardedNetwork):
 
     def configure_callbacks(self) -> Sequence[Callback]:
         """The audit, unless none is wanted, and the history; not where the Trainer has its own."""
-        wanted = [FreezeAudit, History] if self.hparams["audit"] else [History]
-        return [kind() for kind in wanted if not present(self.trainer, kind)]
+        wanted = [FreezeAudit, History] if self.hparams["audit_freezing"] else [History]
+        return [kind() for kind in wanted if not find_callbacks(self.trainer, kind)]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW on all stages, frozen or not, and the schedule of their rates."""
         options = self.hparams
-        groups = parameter_groups(self.stages, self.lr, options["lr_decay"], options["weight_decay"])
+        groups = parameter_groups(self.stages, self.lr, options["layer_decay"], options["weight_decay"])
         # One pass over memory in place of ten; but Lightning's float16 scaler cannot clip gradients with it.
         fused = self.trainer.precision != "16-mixed"
         optimizer = AdamW(groups, fused=fused)
         self._optimized_lr = self.lr
-        schedule = rate_schedule(
+        schedule = lr_schedule(
             optimizer,
             options["scheduler"],
             options["scheduler_options"] or {},
@@ -201,7 +201,7 @@ class Classifier(GuardedNetwork):
             raise ModuleError(
                 f"{self.trainer.ckpt_path} was saved in the middle of an epoch, from where a run cannot go on as "
                 "if it had not been stopped: resume from a checkpoint of an epoch's end (ModelCheckpoint without "
-                "every_n_train_steps), or begin a new run with start_from."
+                "every_n_train_steps), or begin a new run with init_from."
             )
         if self.lr != self._optimized_lr:
             # A finder gives every group the same rate, and nothing of it to the schedule.
@@ -210,8 +210,8 @@ class Classifier(GuardedNetwork):
     def on_train_epoch_start(self) -> None:
         """Brings what is frozen into eval mode here, since Lightning sets modes of its own around validation."""
         self._scores("train").reset()
-        for stage in self.base.stages.values():
-            stage.train(trains(stage))
+        for stage in self.backbone.stages.values():
+            stage.train(is_trainable(stage))
 
     def on_validation_epoch_start(self) -> None:
         """Forgets what an epoch that was broken off may have left."""
@@ -245,7 +245,7 @@ class Classifier(GuardedNetwork):
         """Logs the training scores."""
         self._log_scores(self._train_scores or self._scores("train").compute(self.loss))
         self._train_scores = {}
-        schedule = self._rate_schedule()
+        schedule = self._lr_schedule()
         if schedule is not None:
             schedule.epoch_end()
 
@@ -257,7 +257,7 @@ class Classifier(GuardedNetwork):
         if self.trainer.state.fn is TrainerFn.FITTING:
             self.check_finite("validation loss", scores["validation/loss"])
         self._log_scores(scores)
-        schedule = self._rate_schedule()
+        schedule = self._lr_schedule()
         if schedule is not None and self.trainer.state.fn is TrainerFn.FITTING:
             schedule.validation_end(float(scores[self.hparams["scheduler_monitor"]]))
 
@@ -284,7 +284,7 @@ class Classifier(GuardedNetwork):
             # They are those of all processes already; sync_dist only tells Lightning so.
             self.log(name, value, prog_bar=name.endswith(("/loss", "/accuracy")), sync_dist=True)
 
-    def _rate_schedule(self) -> RateSchedule | None:
+    def _lr_schedule(self) -> StageLRScheduler | None:
         # A finder puts a schedule of its own in the place of ours.
         schedules: list[Any] = [config.scheduler for config in self.trainer.lr_scheduler_configs]
-        return next((schedule for schedule in schedules if isinstance(schedule, RateSchedule)), None)
+        return next((schedule for schedule in schedules if isinstance(schedule, StageLRScheduler)), None)

@@ -11,7 +11,7 @@ from lightning_transfer.callbacks.history import History
 from lightning_transfer.errors import TrainingError
 from lightning_transfer.training.epoch_scores import no_batches
 from lightning_transfer.training.network import Network
-from lightning_transfer.utils.present import present
+from lightning_transfer.utils.lightning import find_callbacks
 
 # A look waits for the device; a loss that is no number stays so, and is seen a little later.
 STEPS_BETWEEN_LOOKS = 50
@@ -35,7 +35,7 @@ class GuardedNetwork(Network):
             TrainingError: There is a NaN or an infinity in it.
         """
         # A rate finder, which looks for where the loss goes up, has put the callbacks aside.
-        if bool(torch.isfinite(value).all()) or not present(self.trainer, History):
+        if bool(torch.isfinite(value).all()) or not find_callbacks(self.trainer, History):
             return
         raise TrainingError(
             f"The {name} is not finite any more, in epoch {self.current_epoch}, step {self.global_step}: the run "

@@ -1,4 +1,4 @@
-"""Any of torch's learning-rate schedulers, by name, with a warm-up of each stage from its own thaw on."""
+"""Any of torch's learning-rate schedulers, by name, with a warm-up of each stage from its own unfreeze on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENGTHS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps"}
 NOT_BY_NAME = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler")
 
 
-class RateSchedule:
+class StageLRScheduler:
     """What the learning rates do in the course of a run; Lightning steps it after each optimizer step.
 
     Where a stage trains later than others, its rate rises from its first step on, not from the run's. The rates
@@ -117,7 +117,7 @@ class RateSchedule:
             group["lr"] = rate * risen
 
 
-def rate_schedule(
+def lr_schedule(
     optimizer: Optimizer,
     name: str | None,
     options: Mapping[str, Any],
@@ -125,7 +125,7 @@ def rate_schedule(
     warmup_steps: int,
     steps: float,
     epochs: float,
-) -> RateSchedule | None:
+) -> StageLRScheduler | None:
     """Makes a schedule from what a config can hold.
 
     Args:
@@ -148,7 +148,7 @@ def rate_schedule(
     if warmup_steps < 0:
         raise ModuleError(f"warmup_steps={warmup_steps}: wanted a number of optimizer steps.")
     if name is None:
-        return RateSchedule(optimizer, warmup_steps=warmup_steps) if warmup_steps else None
+        return StageLRScheduler(optimizer, warmup_steps=warmup_steps) if warmup_steps else None
     known = [other for other in lr_scheduler.__all__ if other not in NOT_BY_NAME]
     full_name = SHORT_NAMES.get(name, name)
     if full_name not in known:
@@ -178,4 +178,4 @@ def rate_schedule(
         scheduler = cls(optimizer, **{**filled, **options})
     except (TypeError, ValueError) as error:
         raise ModuleError(f"scheduler_options={dict(options)} do not make a {full_name}: {error}.") from error
-    return RateSchedule(optimizer, scheduler, interval, warmup_steps)
+    return StageLRScheduler(optimizer, scheduler, interval, warmup_steps)

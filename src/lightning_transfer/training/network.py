@@ -1,6 +1,6 @@
-"""A base and a head in one LightningModule, whose checkpoint is enough.
+"""A backbone and a head in one LightningModule, whose checkpoint is enough.
 
-Shapes: B batch, C channels, H W picture, h w feature map, K classes.
+Shapes: B batch, C channels, H W image, h w feature map, K classes.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from torch import Tensor
 
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages
 from lightning_transfer.models.head import Head, Pool
 from lightning_transfer.training.checkpoint_io import check_folders, save_atomically
-from lightning_transfer.training.checkpoints import ORIGINS, check_file, check_same_base, fill, read_start
+from lightning_transfer.training.checkpoints import ORIGINS, check_file, check_same_backbone, load_part, read_start
 from lightning_transfer.training.stored_outputs import StoredOutputs, stored_outputs
 
 
 class Network(LightningModule):
-    """What a checkpoint holds: a pretrained base, a head, and the names of the classes.
+    """What a checkpoint holds: a pretrained backbone, a head, and the names of the classes.
 
     How it trains, and what the arguments mean, stands in `Classifier`.
 
     Attributes:
         class_names: K names, from the data module; they travel in the checkpoint.
-        resize: How the data module brings pictures to their size, "squash" or "crop"; it travels, too.
-        pretrained_weights: Where the base's weights came from.
+        resize: How the data module brings images to their size, "squash" or "crop"; it travels, too.
+        pretrained_weights: Where the backbone's weights came from.
 
     Raises:
-        BackboneError: See `ConvBase`.
+        BackboneError: See `Backbone`.
         ModuleError: See `Head`; or a checkpoint to start from that does not fit.
     """
 
     def __init__(
         self,
-        base: str,
+        backbone: str,
         weights: str | None,
-        until: str | None,
+        last_stage: str | None,
         num_classes: int,
         image_size: int,
         pool: Pool,
         hidden: int,
         dropout: float,
         head_from: str | None,
-        start_from: str | None,
+        init_from: str | None,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
@@ -57,10 +57,16 @@ class Network(LightningModule):
         self.class_names: tuple[str, ...] | None = None
         self.resize: str | None = None
         self.stored: StoredOutputs | None = None
-        self.base = ConvBase(base, None if start_from else weights, until)
-        self.head = Head(self.base.out_shape(image_size), num_classes, pool, hidden, dropout)
-        made_with = {"base": base, "until": until, "num_classes": num_classes, "pool": pool, "hidden": hidden}
-        self._start(head_from, start_from, made_with)
+        self.backbone = Backbone(backbone, None if init_from else weights, last_stage)
+        self.head = Head(self.backbone.out_shape(image_size), num_classes, pool, hidden, dropout)
+        made_with = {
+            "backbone": backbone,
+            "last_stage": last_stage,
+            "num_classes": num_classes,
+            "pool": pool,
+            "hidden": hidden,
+        }
+        self._start(head_from, init_from, made_with)
 
     @_restricted_classmethod
     def load_from_checkpoint(  # noqa: D417  # what is not said here is Lightning's
@@ -92,14 +98,14 @@ class Network(LightningModule):
 
     @property
     def stages(self) -> Stages:
-        """What may ever train, from the input to the output: what callbacks thaw, and the optimizer has."""
+        """What may ever train, from the input to the output: what callbacks unfreeze, and the optimizer has."""
         return {"head": self.head}
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Pictures, or a stage's stored outputs, to logits.
+        """Images, or a stage's stored outputs, to logits.
 
         Args:
-            inputs: (B, 3, H, W) pictures, uint8 or floating in [0, 1]; or (B, C, h, w), where the data module
+            inputs: (B, 3, H, W) images, uint8 or floating in [0, 1]; or (B, C, h, w), where the data module
                 serves outputs of that shape.
 
         Returns:
@@ -108,9 +114,9 @@ class Network(LightningModule):
         if self.stored is not None and inputs.shape[1:] == self.stored.shape:
             features = inputs.to(self.head.logits.weight.dtype).contiguous(memory_format=torch.channels_last)
             for name in self.stored.later_stages:
-                features = self.base.stages[name](features)
+                features = self.backbone.stages[name](features)
         else:
-            features = self.base(inputs)
+            features = self.backbone(inputs)
         logits: Tensor = self.head(features)
         return logits
 
@@ -118,7 +124,7 @@ class Network(LightningModule):
         """Takes from the data module what it tells: class names, resizing, and where stored outputs come from.
 
         Raises:
-            ModuleError: The classes are others than the checkpoint's, or the outputs those of another base.
+            ModuleError: The classes are others than the checkpoint's, or the outputs those of another backbone.
             OutputError: Checkpoints cannot be saved where they are to be.
         """
         save_atomically(self.trainer)
@@ -126,7 +132,7 @@ class Network(LightningModule):
             check_folders(self.trainer)
         data: Any = getattr(self.trainer, "datamodule", None)
         if hasattr(data, "last_stage"):
-            self.stored = stored_outputs(self.base, data)
+            self.stored = stored_outputs(self.backbone, data)
         self.resize = getattr(data, "resize", self.resize)
         names = getattr(data, "class_names", None)
         if names is None:
@@ -157,26 +163,26 @@ class Network(LightningModule):
             raise ModuleError("This checkpoint was not made by a lightning-transfer module.")
         if "resize" not in checkpoint:
             raise ModuleError(
-                "This checkpoint is of an older version that did not note how pictures are resized: train again."
+                "This checkpoint is of an older version that did not note how images are resized: train again."
             )
         self._agree(self.class_names, checkpoint["class_names"])
         self.class_names = checkpoint["class_names"]
         self.resize = checkpoint["resize"]
         self.pretrained_weights = checkpoint["pretrained_weights"]
 
-    def _start(self, head_from: str | None, start_from: str | None, made_with: Mapping[str, Any]) -> None:
-        if head_from and start_from:
-            raise ModuleError("head_from and start_from are both given: start_from brings the head along.")
-        path = start_from or head_from
+    def _start(self, head_from: str | None, init_from: str | None, made_with: Mapping[str, Any]) -> None:
+        if head_from and init_from:
+            raise ModuleError("head_from and init_from are both given: init_from brings the head along.")
+        path = init_from or head_from
         if path is None:
             return
         checkpoint = read_start(path, made_with)
-        if start_from:
-            fill(self.base, checkpoint, "base", path)
+        if init_from:
+            load_part(self.backbone, checkpoint, "backbone", path)
             self.pretrained_weights = checkpoint["pretrained_weights"]
         else:
-            check_same_base(self.base, checkpoint, path)
-        fill(self.head, checkpoint, "head", path)
+            check_same_backbone(self.backbone, checkpoint, path)
+        load_part(self.head, checkpoint, "head", path)
         self.class_names = checkpoint["class_names"]
 
     def _agree(self, data: tuple[str, ...] | None, checkpoint: tuple[str, ...] | None) -> None:

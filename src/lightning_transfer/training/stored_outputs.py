@@ -1,4 +1,4 @@
-"""Outputs of a base's first stages, which a run begins with in place of pictures.
+"""Outputs of a backbone's first stages, which a run begins with in place of images.
 
 Shapes: C channels, h w feature map.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 
 
 class ServesOutputs(Protocol):
@@ -24,13 +24,13 @@ class ServesOutputs(Protocol):
         """(C, h, w)."""
 
     @property
-    def base_fingerprint(self) -> str:
-        """Of the base up to that stage, see `ConvBase.fingerprint`."""
+    def backbone_fingerprint(self) -> str:
+        """Of the backbone up to that stage, see `Backbone.fingerprint`."""
 
 
 @dataclass(frozen=True)
 class StoredOutputs:
-    """Where in the base a run begins.
+    """Where in the backbone a run begins.
 
     Attributes:
         shape: (C, h, w) of what it begins with.
@@ -41,18 +41,18 @@ class StoredOutputs:
     later_stages: tuple[str, ...]
 
 
-def stored_outputs(base: ConvBase, data: ServesOutputs) -> StoredOutputs:
-    """Looks up where a data module's outputs belong, and whether they are this base's.
+def stored_outputs(backbone: Backbone, data: ServesOutputs) -> StoredOutputs:
+    """Looks up where a data module's outputs belong, and whether they are this backbone's.
 
     Raises:
-        BackboneError: The base has no such stage.
+        BackboneError: The backbone has no such stage.
         ModuleError: They were made with other weights.
     """
-    later = base.stage_names[base.stage_index(data.last_stage) + 1 :]
-    prefix = base.split(later[0])[0] if later else base
-    if prefix.fingerprint() != data.base_fingerprint:
+    later = backbone.stage_names[backbone.stage_index(data.last_stage) + 1 :]
+    prefix = backbone.split(later[0])[0] if later else backbone
+    if prefix.fingerprint() != data.backbone_fingerprint:
         raise ModuleError(
-            f"The stored outputs of {data.last_stage} come from a base with other weights than this {base.name} "
+            f"The stored outputs of {data.last_stage} come from a backbone with other weights than this {backbone.name} "
             "has: extract them with this one, or pass the weights that they were made with."
         )
     return StoredOutputs(data.feature_shape, later)

@@ -1,15 +1,20 @@
-"""Lightning without what it says of itself."""
+"""Small helpers around Lightning's Trainer."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+from lightning.pytorch import Callback, Trainer
+
+Kind = TypeVar("Kind", bound=Callback)
 
 
 @contextmanager
-def without_chatter() -> Iterator[None]:
-    """Lightning names the devices anew for each Trainer; its warnings stay."""
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's info messages, such as the devices that each Trainer lists; warnings stay."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -17,3 +22,20 @@ def without_chatter() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Return the Trainer's own list of callbacks, in the order in which they are called."""
+    found: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by a connector of the Trainer
+    return found
+
+
+def find_callbacks(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
+    """Return the Trainer's callbacks of one class."""
+    return [callback for callback in callbacks_of(trainer) if isinstance(callback, kind)]
+
+
+def learning_rates(trainer: Trainer) -> dict[int, float]:
+    """Return the learning rate by the parameter's `id`, over all optimizers; by value two fresh layers are equal."""
+    groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    return {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}

@@ -1,8 +1,8 @@
-"""A line for each picture."""
+"""A line for each image."""
 
 import pytest
 
-from conftest import draw_picture
+from conftest import draw_image
 from lightning_transfer import load_classifier
 from lightning_transfer.cli.commands.classify import classify
 
@@ -10,7 +10,7 @@ from lightning_transfer.cli.commands.classify import classify
 @pytest.fixture
 def files(tmp_path):
     for number, name in enumerate(["b.jpg", "[bold]a.jpg"]):
-        draw_picture(tmp_path / name, (200 - 90 * number, 90, 60), number)
+        draw_image(tmp_path / name, (200 - 90 * number, 90, 60), number)
     return ["b.jpg", "[bold]a.jpg"]
 
 
@@ -25,14 +25,14 @@ def test_a_line_each_in_the_order_given(command, checkpoints, files, capsys):
     ]
 
 
-def test_an_unreadable_picture_is_named_and_the_others_are_done(command, checkpoints, files, capsys, tmp_path):
+def test_an_unreadable_image_is_named_and_the_others_are_done(command, checkpoints, files, capsys, tmp_path):
     (tmp_path / "page.jpg").write_text("<html>")
     words = ["page.jpg", files[0], "nowhere.png", files[1]]
-    assert command("classify", checkpoints["FrozenBaseClassifier"], *words) == 1
+    assert command("classify", checkpoints["FrozenBackboneClassifier"], *words) == 1
     said = capsys.readouterr()
     assert [line.split()[0] for line in said.out.splitlines()] == files
-    assert "page.jpg cannot be read as a picture" in said.err
-    assert "nowhere.png cannot be read as a picture" in said.err
+    assert "page.jpg cannot be read as an image" in said.err
+    assert "nowhere.png cannot be read as an image" in said.err
     assert "Traceback" not in said.err
 
 

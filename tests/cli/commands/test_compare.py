@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from conftest import COLOURS, draw_folder, draw_picture
-from lightning_transfer import FeatureClassifier, FineTuningClassifier, FrozenBaseClassifier
+from conftest import COLOURS, draw_folder, draw_image
+from lightning_transfer import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
 from lightning_transfer.cli.commands.compare import compare
 from lightning_transfer.comparison import run as regimes
 from lightning_transfer.data.decoding import load_image, resize_image, to_tensor
@@ -21,10 +21,10 @@ from lightning_transfer.errors import BackboneError, DataError
 
 MODULES = {
     "feature_extraction": FeatureClassifier,
-    "frozen_base": FrozenBaseClassifier,
+    "frozen_backbone": FrozenBackboneClassifier,
     "fine_tuning": FineTuningClassifier,
 }
-SMALL = {"base": "squeezenet1_1", "weights": "none", "epochs": 2}
+SMALL = {"backbone": "squeezenet1_1", "weights": "none", "epochs": 2}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary"),
@@ -91,8 +91,10 @@ def test_it_leaves_what_it_promises(compared):
     assert len(metrics["differences"]) == 3
     model = best(out, "fine_tuning")
     head = sum(p.numel() for p in model.head.parameters())
-    frozen = sum(p.numel() for name in ("stem", "fire2", "fire3") for p in model.base.stages[name].parameters())
-    assert outcomes["frozen_base"][0].trainable_parameters == head
+    frozen = sum(
+        p.numel() for name in ("stem", "fire2", "fire3") for p in model.backbone.stages[name].parameters()
+    )
+    assert outcomes["frozen_backbone"][0].trainable_parameters == head
     assert outcomes["fine_tuning"][0].trainable_parameters == sum(p.numel() for p in model.parameters()) - frozen
 
 
@@ -133,7 +135,12 @@ def test_what_was_stopped_goes_on(compared, folder, tmp_path, monkeypatch):
         compare(str(folder), **SMALL, out=str(tmp_path / "stopped"))
     assert not (tmp_path / "stopped" / "report.md").exists()
     compare(str(folder), **SMALL, out=str(tmp_path / "stopped"))
-    assert fits == ["FeatureClassifier", "FrozenBaseClassifier", "FineTuningClassifier", "FineTuningClassifier"]
+    assert fits == [
+        "FeatureClassifier",
+        "FrozenBackboneClassifier",
+        "FineTuningClassifier",
+        "FineTuningClassifier",
+    ]
     compare(str(folder), **SMALL, out=str(tmp_path / "whole"))
     for key, value in best(tmp_path / "whole", "fine_tuning").state_dict().items():
         assert torch.equal(value, best(tmp_path / "stopped", "fine_tuning").state_dict()[key]), key
@@ -144,26 +151,26 @@ def test_what_was_stopped_goes_on(compared, folder, tmp_path, monkeypatch):
     assert [epoch["train/loss"] for epoch in histories[0]] == [epoch["train/loss"] for epoch in histories[1]]
 
 
-def test_fine_tuning_starts_from_the_frozen_bases_run(compared, folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(regimes.ARGUMENTS, "fine_tuning", {"lr": 0.0, "audit": False})
+def test_fine_tuning_starts_from_the_frozen_backbones_run(compared, folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(regimes.ARGUMENTS, "fine_tuning", {"lr": 0.0, "audit_freezing": False})
     out = tmp_path / "out"
     compare(str(folder), **SMALL, out=str(out))
-    for key, value in best(out, "frozen_base").state_dict().items():
+    for key, value in best(out, "frozen_backbone").state_dict().items():
         assert torch.equal(value, best(out, "fine_tuning").state_dict()[key]), key
 
 
-def test_several_seeds_are_several_runs_on_the_same_pictures(tmp_path, weights_file):
+def test_several_seeds_are_several_runs_on_the_same_images(tmp_path, weights_file):
     unsplit = tmp_path / "unsplit"
     for name in ("cats", "dogs"):
         for number in range(16):
-            draw_picture(unsplit / name / f"{number}.jpg", COLOURS[name], number)
+            draw_image(unsplit / name / f"{number}.jpg", COLOURS[name], number)
     out = tmp_path / "out"
     outcomes = compare(str(unsplit), "squeezenet1_1", str(weights_file), epochs=1, seeds=2, out=str(out))
     assert [len(seeds) for seeds in outcomes.values()] == [2, 2, 2]
-    labels = [np.load(out / "frozen_base" / f"seed_{seed}" / "predictions.npz")["labels"] for seed in (0, 1)]
+    labels = [np.load(out / "frozen_backbone" / f"seed_{seed}" / "predictions.npz")["labels"] for seed in (0, 1)]
     assert np.array_equal(*labels)
     assert len(list((out / "features").glob("[!.]*"))) == 1, "another seed extracted again"
-    heads = [best(out, "frozen_base", seed).head.logits.weight for seed in (0, 1)]
+    heads = [best(out, "frozen_backbone", seed).head.logits.weight for seed in (0, 1)]
     assert not torch.equal(*heads)
 
 
@@ -173,27 +180,27 @@ def test_another_comparison_does_not_go_on_in_the_same_folder(compared, folder):
         compare(str(folder), **(SMALL | {"epochs": 3}), out=str(out))
 
 
-def test_pictures_without_a_test_split_are_refused(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "pictures", ignore=shutil.ignore_patterns("test"))
-    with pytest.raises(DataError, match=r"has no test pictures: add .*/test, or leave the splitting"):
-        compare(str(tmp_path / "pictures"), **SMALL, out=str(tmp_path / "out"))
+def test_images_without_a_test_split_are_refused(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "images", ignore=shutil.ignore_patterns("test"))
+    with pytest.raises(DataError, match=r"has no test images: add .*/test, or leave the splitting"):
+        compare(str(tmp_path / "images"), **SMALL, out=str(tmp_path / "out"))
 
 
 def test_weights_that_do_not_come_with_the_library_are_refused(folder, tmp_path):
     with pytest.raises(
         BackboneError, match="No weights of resnet18 come with this library, only those of mobilenet_v3_small"
     ):
-        compare(str(folder), base="resnet18", weights="bundled", out=str(tmp_path / "out"))
+        compare(str(folder), backbone="resnet18", weights="bundled", out=str(tmp_path / "out"))
 
 
 def test_the_command_line_prints_table_and_advice(command, compared, folder, capsys):
     out, _ = compared
-    flags = ["--base=squeezenet1_1", "--weights=none", "--epochs=2", f"--out={out}"]
+    flags = ["--backbone=squeezenet1_1", "--weights=none", "--epochs=2", f"--out={out}"]
     assert command("compare", "--data", folder, *flags) == 0
     said = capsys.readouterr().out
     assert "Choose " in said
     assert "p = " in said
-    for regime in ("feature extraction", "frozen base", "fine-tuning"):
+    for regime in ("feature extraction", "frozen backbone", "fine-tuning"):
         assert regime in said
     assert command("compare", "--data", "nowhere", "--out=elsewhere") == 1
     assert "nowhere does not exist" in capsys.readouterr().err
@@ -208,5 +215,5 @@ def test_the_command_line_prints_table_and_advice(command, compared, folder, cap
         (("a", "b", "c", "d"), 2, {0: ["head", "d", "c", "b", "a"]}),
     ],
 )
-def test_the_schedule_thaws_by_thirds(stages, epochs, schedule):
+def test_the_schedule_unfreezes_by_thirds(stages, epochs, schedule):
     assert regimes.by_thirds(stages, epochs) == schedule

@@ -1,4 +1,4 @@
-"""An exported file says the same of pictures as the checkpoint, in onnxruntime and in a reloaded program."""
+"""An exported file says the same of images as the checkpoint, in onnxruntime and in a reloaded program."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils._sympy.numbers import int_oo
 
 import lightning_transfer
-from conftest import draw_picture
+from conftest import draw_image
 from lightning_transfer import FeatureClassifier, load_classifier
 from lightning_transfer.cli.commands.export import export
 from lightning_transfer.errors import ModuleError, OutputError
@@ -27,12 +27,12 @@ FORMATS = pytest.mark.parametrize("form", SUFFIXES)
 
 
 def liven(module):
-    """Numbers as a trained network's: BatchNorm knows its pictures, and logits differ from one to the other."""
+    """Numbers as a trained network's: BatchNorm knows its images, and logits differ from one to the other."""
     generator = torch.Generator().manual_seed(1)
     colours = torch.randint(0, 256, (32, 3, 1, 1), generator=generator)
     noise = torch.randint(-60, 60, (32, 3, SIZE, SIZE), generator=generator)
     images = (colours + noise).clamp(0, 255).to(torch.uint8)
-    norms = [part for part in module.base.modules() if isinstance(part, nn.BatchNorm2d)]
+    norms = [part for part in module.backbone.modules() if isinstance(part, nn.BatchNorm2d)]
     last = module.head.logits
     with torch.no_grad():
         for norm in norms:
@@ -46,10 +46,16 @@ def liven(module):
     assert last.weight.abs().max() < 100, "the last layer would blow up the noise of single precision"
 
 
-def save(path, base="squeezenet1_1", pool="avg", resize="squash"):
+def save(path, backbone="squeezenet1_1", pool="avg", resize="squash"):
     torch.manual_seed(0)
     module = FeatureClassifier(
-        base=base, weights=None, num_classes=len(NAMES), image_size=SIZE, pool=pool, hidden=16, audit=False
+        backbone=backbone,
+        weights=None,
+        num_classes=len(NAMES),
+        image_size=SIZE,
+        pool=pool,
+        hidden=16,
+        audit_freezing=False,
     )
     liven(module)
     module.class_names, module.resize = NAMES, resize
@@ -73,16 +79,16 @@ def exported(checkpoint):
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Five pictures of several colours and sizes."""
+    """Five images of several colours and sizes."""
     folder = tmp_path_factory.mktemp("drawn")
     colours = [(200, 90, 60), (60, 120, 200), (90, 200, 90), (20, 20, 20), (240, 230, 60)]
     for number, colour in enumerate(colours):
-        draw_picture(folder / f"{number}.jpg", colour, number, size=(70 + 10 * number, 90))
+        draw_image(folder / f"{number}.jpg", colour, number, size=(70 + 10 * number, 90))
     return sorted(folder.glob("*.jpg"))
 
 
 def runner(path, form):
-    """A function from uint8 pictures to probabilities that knows nothing of this library."""
+    """A function from uint8 images to probabilities that knows nothing of this library."""
     if form == "onnx":
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return lambda images: session.run(["probabilities"], {"images": images.numpy()})[0]
@@ -100,19 +106,19 @@ def metadata(path, form):
 
 @FORMATS
 @pytest.mark.parametrize(
-    ("base", "pool"),
+    ("backbone", "pool"),
     [
         ("vgg11", "flatten"),
         ("resnet18", "avg"),
         pytest.param("mobilenet_v3_small", "flatten", marks=pytest.mark.slow),  # torch takes 10 s for ONNX
     ],
 )
-def test_the_file_gives_the_checkpoints_probabilities(base, pool, form, files, tmp_path):
-    checkpoint = save(tmp_path / "model.ckpt", base, pool)
+def test_the_file_gives_the_checkpoints_probabilities(backbone, pool, form, files, tmp_path):
+    checkpoint = save(tmp_path / "model.ckpt", backbone, pool)
     classifier = load_classifier(checkpoint)
-    images = torch.stack([classifier.pictures(files).read(file) for file in files])
+    images = torch.stack([classifier.images(files).read(file) for file in files])
     expected = classifier.probabilities(images).numpy()
-    assert np.ptp(expected, axis=0).min() > 0.1, "all pictures are alike to this network"
+    assert np.ptp(expected, axis=0).min() > 0.1, "all images are alike to this network"
 
     run = runner(export(str(checkpoint), form), form)
     for number in (5, 1, 3):
@@ -134,7 +140,7 @@ def test_the_file_says_what_goes_in_and_comes_out(form, exported):
             run(torch.zeros((1, 3, other, other), dtype=torch.uint8))
 
 
-def test_the_file_says_how_pictures_are_cropped(tmp_path):
+def test_the_file_says_how_images_are_cropped(tmp_path):
     path = export(str(save(tmp_path / "model.ckpt", resize="crop")), "torch_export")
     found = metadata(path, "torch_export")
     assert found["resize"] == "crop"
@@ -152,7 +158,7 @@ def test_onnx_names_its_input_and_output_and_holds_the_weights(exported):
     onnx.checker.check_model(onnx.load(path), full_check=True)
 
 
-def test_the_program_takes_any_number_of_pictures_and_wants_no_gradients(exported):
+def test_the_program_takes_any_number_of_images_and_wants_no_gradients(exported):
     program = torch.export.load(exported["torch_export"])
     assert [(limits.lower, limits.upper == int_oo) for limits in program.range_constraints.values()] == [(1, True)]
     assert not program.module()(torch.zeros((1, 3, SIZE, SIZE), dtype=torch.uint8)).requires_grad

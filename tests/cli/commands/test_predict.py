@@ -1,4 +1,4 @@
-"""The CSV file says of each picture what the checkpoint says, in the order of the files."""
+"""The CSV file says of each image what the checkpoint says, in the order of the files."""
 
 import csv
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import draw_picture
+from conftest import draw_image
 from lightning_transfer import load_classifier
 from lightning_transfer.cli.commands.predict import predict
 from lightning_transfer.errors import DataError, ModuleError, OutputError
@@ -19,15 +19,15 @@ COLOURS = [(200, 90, 60), (60, 120, 200), (90, 200, 90)]
 
 @pytest.fixture
 def folder(tmp_path):
-    """Pictures at three depths, and what is none of them."""
+    """Images at three depths, and what is none of them."""
     root = tmp_path / "new"
     places = ["b.jpg", "a 1.png", "summer/c.jpg", "summer/deep/d.JPG", "winter/e.jpeg", "ünter,'quoted\".jpg"]
     for number, place in enumerate(places):
-        draw_picture(root / place, COLOURS[number % 3], number, (40 + 9 * number, 50))
-    draw_picture(root / ".hidden.jpg", COLOURS[0], 0)
-    draw_picture(root / "__MACOSX" / "b.jpg", COLOURS[0], 0)
-    draw_picture(tmp_path / "elsewhere" / "f.jpg", COLOURS[0], 0)
-    (root / "notes.txt").write_text("not a picture")
+        draw_image(root / place, COLOURS[number % 3], number, (40 + 9 * number, 50))
+    draw_image(root / ".hidden.jpg", COLOURS[0], 0)
+    draw_image(root / "__MACOSX" / "b.jpg", COLOURS[0], 0)
+    draw_image(tmp_path / "elsewhere" / "f.jpg", COLOURS[0], 0)
+    (root / "notes.txt").write_text("not an image")
     (root / "out.jpg").symlink_to(tmp_path / "elsewhere" / "f.jpg")
     (root / "round").symlink_to(root)
     return root
@@ -42,8 +42,8 @@ def rows(path):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 32])
-@pytest.mark.parametrize("regime", ["FeatureClassifier", "FineTuningClassifier", "FrozenBaseClassifier"])
-def test_a_row_for_each_picture_in_order(checkpoints, folder, tmp_path, regime, batch_size):
+@pytest.mark.parametrize("regime", ["FeatureClassifier", "FineTuningClassifier", "FrozenBackboneClassifier"])
+def test_a_row_for_each_image_in_order(checkpoints, folder, tmp_path, regime, batch_size):
     out = predict(str(checkpoints[regime]), str(folder), str(tmp_path / "p.csv"), batch_size=batch_size, **EXACT)
     table = rows(out)
     assert [row["path"] for row in table] == ORDER
@@ -61,7 +61,7 @@ def test_the_command_line(command, checkpoints, folder, capsys):
     words = ["--ckpt_path", checkpoints["FeatureClassifier"], "--data", folder]
     assert command("predict", *words, "--accelerator=cpu", "--num_workers=1") == 0
     said = capsys.readouterr().out
-    assert "6 pictures through squeezenet1_1" in said
+    assert "6 images through squeezenet1_1" in said
     assert "6 predictions: predictions.csv" in said
     before = Path("predictions.csv").read_bytes()
     assert [row["path"] for row in rows("predictions.csv")] == ORDER
@@ -74,13 +74,13 @@ def test_the_command_line(command, checkpoints, folder, capsys):
     assert [row["path"] for row in rows("predictions.csv")] == [path for path in ORDER if path != "b.jpg"]
 
 
-def test_an_unreadable_picture_is_named_and_the_others_are_done(command, checkpoints, folder, capsys):
+def test_an_unreadable_image_is_named_and_the_others_are_done(command, checkpoints, folder, capsys):
     (folder / "summer" / "c.jpg").write_bytes(b"")
-    words = ["--ckpt_path", checkpoints["FrozenBaseClassifier"], "--data", folder, "--num_workers=1"]
+    words = ["--ckpt_path", checkpoints["FrozenBackboneClassifier"], "--data", folder, "--num_workers=1"]
     assert command("predict", *words, "--accelerator=cpu") == 1
     error = capsys.readouterr().err
-    assert "1 of 6 pictures could not be read; their rows in predictions.csv are empty" in error
-    assert "summer/c.jpg cannot be read as a picture (" in error
+    assert "1 of 6 images could not be read; their rows in predictions.csv are empty" in error
+    assert "summer/c.jpg cannot be read as an image (" in error
     assert "Traceback" not in error
     table = rows("predictions.csv")
     assert [row["path"] for row in table] == ORDER
@@ -92,7 +92,7 @@ def test_an_unreadable_picture_is_named_and_the_others_are_done(command, checkpo
 def test_nothing_is_written_where_there_is_nothing_to_say(checkpoints, tmp_path):
     out = tmp_path / "p.csv"
     (tmp_path / "empty" / "deep").mkdir(parents=True)
-    for data, message in (("empty", "There are no pictures in"), ("nowhere", "does not exist")):
+    for data, message in (("empty", "There are no images in"), ("nowhere", "does not exist")):
         with pytest.raises(DataError, match=message):
             predict(str(checkpoints["FeatureClassifier"]), str(tmp_path / data), str(out), **EXACT)
     with pytest.raises(ModuleError, match="There is no checkpoint"):

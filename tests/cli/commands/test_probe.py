@@ -1,4 +1,4 @@
-"""The probe's numbers are those of scikit-learn on the same pictures, and its files say what it prints."""
+"""The probe's numbers are those of scikit-learn on the same images, and its files say what it prints."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from conftest import COLOURS, draw_picture
-from lightning_transfer import ConvBase, ImageFolderDataModule
+from conftest import COLOURS, draw_image
+from lightning_transfer import Backbone, ImageFolderDataModule
 from lightning_transfer.cli.commands.probe import probe
 from lightning_transfer.cli.commands.summary import summary
 from lightning_transfer.errors import BackboneError, DataError
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
             shade = int(np.random.default_rng([number, count, split == "train"]).integers(-60, 60))
             for name in ("cats", "dogs"):
                 colour = tuple(100 + (c - 100) // 4 + shade for c in COLOURS[name])
-                draw_picture(root / split / name / f"{number}.jpg", colour, number)
+                draw_image(root / split / name / f"{number}.jpg", colour, number)
     return root
 
 
@@ -41,21 +41,21 @@ def probed(folder, tmp_path_factory):
 
 
 def test_the_accuracies_are_scikit_learns(probed, folder):
-    base = ConvBase("mobilenet_v3_small", "bundled").eval()
+    backbone = Backbone("mobilenet_v3_small", "bundled").eval()
     images = ImageFolderDataModule(str(folder), image_size=64)
     features, labels = {}, {}
     for split in ("train", "validation"):
-        pictures = torch.stack([picture for picture, _ in images.dataset(split)])
+        image_folder = torch.stack([image for image, _ in images.dataset(split)])
         labels[split] = np.array(images.dataset(split).samples.labels)
         with torch.no_grad():
-            prefixes = [base.split(name)[0] for name in base.stage_names[1:]]
-            features[split] = [prefix(pictures).mean(dim=(2, 3)).numpy() for prefix in (*prefixes, base)]
+            prefixes = [backbone.split(name)[0] for name in backbone.stage_names[1:]]
+            features[split] = [prefix(image_folder).mean(dim=(2, 3)).numpy() for prefix in (*prefixes, backbone)]
     _, stages = probed
     assert [stage.stage for stage in stages] == STAGES
     for stage, train, validation in zip(stages, features["train"], features["validation"], strict=True):
         oracle = make_pipeline(StandardScaler(), LogisticRegression(C=2 / (0.01 * len(train)), max_iter=5000))
         oracle.fit(train, labels["train"])
-        # In bf16 a picture or two at the border fall on the other side.
+        # In bf16 an image or two at the border fall on the other side.
         assert stage.accuracy == pytest.approx(oracle.score(validation, labels["validation"]), abs=0.05), (
             stage.stage
         )
@@ -67,7 +67,7 @@ def test_sizes_are_the_summarys(probed):
     lines = summary("mobilenet_v3_small", image_size=64, depth="stage")
     assert [stage.shape for stage in stages] == [line.shape for line in lines]
     assert [stage.parameters for stage in stages] == np.cumsum([line.parameters for line in lines]).tolist()
-    assert stages[-1].parameters == sum(p.numel() for p in ConvBase("mobilenet_v3_small", None).parameters())
+    assert stages[-1].parameters == sum(p.numel() for p in Backbone("mobilenet_v3_small", None).parameters())
 
 
 def test_the_files_say_what_was_found(probed, folder):
@@ -76,20 +76,20 @@ def test_the_files_say_what_was_found(probed, folder):
     report = json.loads((out / "probe.json").read_text())
     assert report["arguments"] == {
         "data": str(folder),
-        "base": "mobilenet_v3_small",
+        "backbone": "mobilenet_v3_small",
         "weights": "bundled",
         "image_size": 64,
         "seed": 0,
     }
     assert [line["validation_accuracy"] for line in report["stages"]] == [stage.accuracy for stage in stages]
-    assert report["until"] in STAGES
-    assert report["until"] in report["advice"] or report["advice"].startswith("Keep all")
+    assert report["last_stage"] in STAGES
+    assert report["last_stage"] in report["advice"] or report["advice"].startswith("Keep all")
     with Image.open(out / "probe.png") as figure:
         assert figure.width > 400
 
 
 def test_the_command_line_prints_table_and_advice(command, folder, capsys):
-    flags = ["--data", folder, "--base=squeezenet1_1", "--weights=none", "--image_size=64"]
+    flags = ["--data", folder, "--backbone=squeezenet1_1", "--weights=none", "--image_size=64"]
     assert command("probe", *flags, "--out=found") == 0
     said = " ".join(capsys.readouterr().out.split())
     report = json.loads(Path("found/probe.json").read_text())
@@ -101,7 +101,13 @@ def test_the_command_line_prints_table_and_advice(command, folder, capsys):
 
 
 def test_random_weights_are_those_of_the_seed(folder, tmp_path):
-    flags = {"base": "squeezenet1_1", "weights": "none", "image_size": 64, "overwrite": True, "out": str(tmp_path)}
+    flags = {
+        "backbone": "squeezenet1_1",
+        "weights": "none",
+        "image_size": 64,
+        "overwrite": True,
+        "out": str(tmp_path),
+    }
     runs = [[stage.right for stage in probe(str(folder), **flags, seed=seed)] for seed in (0, 0, 1)]
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
@@ -116,7 +122,7 @@ def test_an_earlier_run_is_not_overwritten_unasked(probed, folder, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "predict", refuse)
-        patch.setattr(ConvBase, "__init__", refuse)
+        patch.setattr(Backbone, "__init__", refuse)
         with pytest.raises(DataError, match=r"holds an earlier probe: pass another out, or --overwrite"):
             probe(str(folder), out=str(out))
     assert (out / "probe.json").read_bytes() == before
@@ -133,13 +139,17 @@ def test_a_file_in_place_of_the_folder_is_refused(folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"base": "mobilnet_v3_small"}, BackboneError, "no network 'mobilnet_v3_small' .* mobilenet_v3_small"),
+        ({"backbone": "mobilnet_v3_small"}, BackboneError, "no network 'mobilnet_v3_small' .* mobilenet_v3_small"),
         (
-            {"base": "resnet18", "weights": "bundled"},
+            {"backbone": "resnet18", "weights": "bundled"},
             BackboneError,
             "No weights of resnet18 come with this library",
         ),
-        ({"base": "squeezenet1_1", "weights": "none", "image_size": 8}, BackboneError, "8 × 8 are too small for"),
+        (
+            {"backbone": "squeezenet1_1", "weights": "none", "image_size": 8},
+            BackboneError,
+            "8 × 8 are too small for",
+        ),
         ({"data": "nowhere"}, DataError, "nowhere does not exist"),
     ],
 )
@@ -162,7 +172,7 @@ def test_on_photographs_accuracy_grows_with_depth(real, tmp_path):
     assert accuracies["fire4"] > accuracies["stem"] + 0.1
     assert accuracies["fire9"] > accuracies["fire4"] + 0.06
     assert accuracies["fire9"] > 0.91
-    assert json.loads((tmp_path / "out" / "probe.json").read_text())["until"] in (
+    assert json.loads((tmp_path / "out" / "probe.json").read_text())["last_stage"] in (
         "fire6",
         "fire7",
         "fire8",

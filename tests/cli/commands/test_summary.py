@@ -104,7 +104,7 @@ def test_train_from_counts_the_stages_before_it_as_frozen(train_from, trainable)
 
 
 def test_until_ends_the_table():
-    rows = summary("vgg16", until="block4", depth="stage")
+    rows = summary("vgg16", last_stage="block4", depth="stage")
     assert [row.name for row in rows] == ["block1", "block2", "block3", "block4"]
     assert rows[-1].shape == (512, 9, 9)
 
@@ -119,10 +119,13 @@ def test_shapes_are_those_of_torchvisions_features(depth):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"base": "vgg61"}, "no network 'vgg61' in torchvision"),
+        ({"backbone": "vgg61"}, "no network 'vgg61' in torchvision"),
         ({"train_from": "block6"}, "vgg16 has no stage 'block6'"),
-        ({"until": "layer1"}, "vgg16 has no stage 'layer1'"),
-        ({"until": "block3", "train_from": "block4"}, "vgg16 has no stage 'block4'.*: its stages are .*block3"),
+        ({"last_stage": "layer1"}, "vgg16 has no stage 'layer1'"),
+        (
+            {"last_stage": "block3", "train_from": "block4"},
+            "vgg16 has no stage 'block4'.*: its stages are .*block3",
+        ),
         ({"image_size": 8}, "8 × 8 are too small for vgg16"),
     ],
 )

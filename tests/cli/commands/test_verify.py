@@ -13,7 +13,7 @@ from lightning_transfer.features.manifest import MANIFEST, Manifest, SplitManife
 
 @pytest.fixture
 def store(tmp_path):
-    """1,500 pictures, 500 of them twice, 32 numbers each."""
+    """1,500 images, 500 of them twice, 32 numbers each."""
     splits = {
         name: SplitManifest(tuple(f"{name}/{i}.jpg" for i in range(n)), (0,) * n, views)
         for name, n, views in (("train", 500, 2), ("test", 1000, 1))
@@ -28,7 +28,7 @@ def store(tmp_path):
 
 def test_a_sound_store_is_a_line(command, store, capsys):
     assert command("verify", "[one]") == 0
-    assert capsys.readouterr() == ("[one]: 1,500 pictures, 0.1 MB: sound\n", "")
+    assert capsys.readouterr() == ("[one]: 1,500 images, 0.1 MB: sound\n", "")
     assert verify(str(store)).path == store
 
 

@@ -1,4 +1,4 @@
-"""Runs the three regimes on the same pictures, and says which one to choose."""
+"""Runs the three regimes on the same images, and says which one to choose."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import DataError, TransferError
 from lightning_transfer.models.weights import choose_weights
 from lightning_transfer.monitoring.figures import confusion, confusion_matrices, curves
-from lightning_transfer.utils.lightning import without_chatter
+from lightning_transfer.utils.lightning import quiet_lightning
 
-EPOCHS: dict[Regime, int] = {"feature_extraction": 20, "frozen_base": 4, "fine_tuning": 5}
+EPOCHS: dict[Regime, int] = {"feature_extraction": 20, "frozen_backbone": 4, "fine_tuning": 5}
 IMAGE_SIZE, BATCH_SIZE = 150, 32
 # Gentler than the book's set, which is meant for training from nothing.
 AUGMENTATION = Augmentation(flip=True, rotation=20, shift=0.1, shear=0, zoom=0.2, colour=0.2)
@@ -40,23 +40,23 @@ AUGMENTATION = Augmentation(flip=True, rotation=20, shift=0.1, shear=0, zoom=0.2
 
 def compare(
     data: str = "sketch_pets",
-    base: str = "mobilenet_v3_small",
+    backbone: str = "mobilenet_v3_small",
     weights: str = "auto",
     epochs: int | None = None,
     seeds: int = 1,
     out: str = "comparison",
 ) -> Outcomes:
-    """Run feature extraction, frozen base and fine-tuning on the same pictures, and compare them.
+    """Run feature extraction, frozen backbone and fine-tuning on the same images, and compare them.
 
-    Fine-tuning starts from the frozen base's run. What is finished is not run again, and what was stopped goes on
+    Fine-tuning starts from the frozen backbone's run. What is finished is not run again, and what was stopped goes on
     where it was: type the same command.
 
     Args:
-        data: A folder of pictures, a class a folder; "cats_and_dogs" for the book's, which are downloaded; or
+        data: A folder of images, a class a folder; "cats_and_dogs" for the book's, which are downloaded; or
             "sketch_pets" for drawn ones, which need no network.
-        base: The network's name in torchvision.
+        backbone: The network's name in torchvision.
         weights: A torchvision weights name, a path, "bundled", or "none" for random numbers; "auto" is what comes
-            with this library where it has weights for the base, else torchvision's own.
+            with this library where it has weights for the backbone, else torchvision's own.
         epochs: Of each regime; 20, 4 and 5 where it is not given.
         seeds: How often each regime runs, with other orders, augmentations and heads.
         out: The folder for report, figures, checkpoints and TensorBoard logs.
@@ -65,21 +65,21 @@ def compare(
         What each regime reached, an outcome a seed.
 
     Raises:
-        DataError: The pictures are not usable, they have no test split, or `out` holds another comparison.
+        DataError: The images are not usable, they have no test split, or `out` holds another comparison.
         BackboneError: An unknown network, or weights that do not fit.
     """
-    weights = choose_weights(base, weights)
+    weights = choose_weights(backbone, weights)
     root = Path(out)
     runs: dict[Regime, list[Run]] = {regime: [] for regime in REGIMES}
     outcomes: dict[str, list[Any]] = {regime: [] for regime in REGIMES}
     console = Console()
-    arguments = {"data": data, "base": base, "weights": weights, "epochs": epochs}
-    with _claimed(root, arguments), without_chatter(), _way_on_told(console):
+    arguments = {"data": data, "backbone": backbone, "weights": weights, "epochs": epochs}
+    with _claimed(root, arguments), quiet_lightning(), _way_on_told(console):
         for seed in range(seeds):
-            images = _pictures(data, seed)
+            images = _images(data, seed)
             for number, regime in enumerate(REGIMES, start=1):
                 length = epochs or EPOCHS[regime]
-                run = Run(regime, images, base, None if weights == "none" else weights, length, root)
+                run = Run(regime, images, backbone, None if weights == "none" else weights, length, root)
                 again = f", seed {seed}" if seeds > 1 else ""
                 before = ", done before" if run.is_done else ""
                 name = f"[bold]{number}/{len(REGIMES)} {in_words(regime)}[/bold]"
@@ -88,18 +88,20 @@ def compare(
                 console.print(f"    test accuracy {outcome.accuracy:.1%}")
                 runs[regime].append(run)
                 outcomes[regime].append(outcome)
-    _write(root, runs, outcomes, f"{data}, {base} ({weights})")
-    _print(console, outcomes, f"{data}, {base} ({weights}), {len(outcomes[REGIMES[0]][0].right):,} test pictures")
+    _write(root, runs, outcomes, f"{data}, {backbone} ({weights})")
+    _print(
+        console, outcomes, f"{data}, {backbone} ({weights}), {len(outcomes[REGIMES[0]][0].right):,} test images"
+    )
     console.print(f"\nReport, figures and checkpoints: {root}/report.md", highlight=False)
     return outcomes
 
 
-def _pictures(data: str, seed: int) -> ImageFolderDataModule:
+def _images(data: str, seed: int) -> ImageFolderDataModule:
     images = data_by_name(data, IMAGE_SIZE, BATCH_SIZE, AUGMENTATION)
-    # Only now: which pictures there are, and how they are split, is the same for all seeds.
+    # Only now: which images there are, and how they are split, is the same for all seeds.
     images.seed = seed
     if "test" not in images.splits:
-        raise DataError(f"{data} has no test pictures: add {data}/test, or leave the splitting to this command.")
+        raise DataError(f"{data} has no test images: add {data}/test, or leave the splitting to this command.")
     return images
 
 
@@ -153,13 +155,13 @@ def _write(root: Path, runs: Mapping[Regime, Sequence[Run]], outcomes: Outcomes,
         "",
         f"**{advice(outcomes)}**",
         "",
-        "Fine-tuning starts from the frozen base's run; its time does not include that. Accuracies have Wilson's "
-        "95 % intervals; p-values are those of McNemar's exact test; img/s counts training pictures; memory is "
+        "Fine-tuning starts from the frozen backbone's run; its time does not include that. Accuracies have Wilson's "
+        "95 % intervals; p-values are those of McNemar's exact test; img/s counts training images; memory is "
         "the main process's peak.",
         "",
         "![Accuracy and loss by epoch](curves.png)",
         "",
-        "![Confusion matrices on the test pictures](confusion.png)",
+        "![Confusion matrices on the test images](confusion.png)",
     ]
     (root / "report.md").write_text("\n".join(lines) + "\n")
 
@@ -176,7 +178,7 @@ def _metrics(outcomes: Outcomes) -> dict[str, Any]:
             "test_accuracy_interval": wilson(round(accuracy * total), total),
             "test_auroc": sum(outcome.auroc for outcome in seeds) / len(seeds),
             "trainable_parameters": seeds[0].trainable_parameters,
-            "pictures_per_second": sum(outcome.pictures_per_second for outcome in seeds) / len(seeds),
+            "images_per_second": sum(outcome.images_per_second for outcome in seeds) / len(seeds),
             "seconds": sum(sum(outcome.seconds.values()) for outcome in seeds) / len(seeds),
             "seconds_by_phase": [dict(outcome.seconds) for outcome in seeds],
             "peak_memory_bytes": max(outcome.peak_memory for outcome in seeds),

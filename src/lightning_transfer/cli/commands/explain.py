@@ -1,4 +1,4 @@
-"""`lightning-transfer explain`: a picture, and beside it where in it the network found what speaks for a class."""
+"""`lightning-transfer explain`: an image, and beside it where in it the network found what speaks for a class."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lightning_transfer.errors import OutputError
-from lightning_transfer.inference.grad_cam import heat
+from lightning_transfer.inference.grad_cam import grad_cam
 from lightning_transfer.inference.prediction import load_classifier
 from lightning_transfer.monitoring.figures import figure_formats, heat_overlay
 from lightning_transfer.utils.files import checked_output, whole_file
@@ -15,19 +15,19 @@ from lightning_transfer.utils.files import checked_output, whole_file
 
 def explain(
     checkpoint: str,
-    picture: str,
+    image: str,
     out: str = "heat.png",
     stage: str | None = None,
     label: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Draw a picture, and beside it Grad-CAM's heat: which places speak for a class.
+    """Draw an image, and beside it Grad-CAM's heat: which places speak for a class.
 
     Args:
         checkpoint: A file that fit saved, of any regime.
-        picture: Its file.
+        image: Its file.
         out: The figure; its suffix says in which format.
-        stage: One of the base's stages; the last where it is not given.
+        stage: One of the backbone's stages; the last where it is not given.
         label: The class to explain; the predicted one where it is not given.
         overwrite: Whether a file that is there may be replaced.
 
@@ -36,8 +36,8 @@ def explain(
 
     Raises:
         ModuleError: The checkpoint cannot be used, or its network has no such class.
-        BackboneError: The base has no such stage.
-        DataError: The picture cannot be read.
+        BackboneError: The backbone has no such stage.
+        DataError: The image cannot be read.
         OutputError: `out` is there, cannot be written, or its suffix is of no format that is known.
         ExtraError: captum is not installed.
     """
@@ -46,21 +46,21 @@ def explain(
     if suffix not in figure_formats():
         raise OutputError(f"{target}: wanted a suffix that says the format: {', '.join(figure_formats())}.")
     classifier = load_classifier(checkpoint)
-    (prediction,) = classifier.classify([picture])
-    file = Path(picture)
-    image = classifier.pictures([file]).read(file)
+    (prediction,) = classifier.classify([image])
+    file = Path(image)
+    pixels = classifier.images([file]).read(file)
     explained = prediction.label if label is None else label
-    (places,) = heat(classifier, image[None], stage, explained)
+    (places,) = grad_cam(classifier, pixels[None], stage, explained)
 
     title = f"{explained} {prediction.probabilities[explained]:.1%}"
     if explained != prediction.label:
         title += f" (predicted: {prediction.label})"
-    seen_at = f"stage {stage or classifier.module.base.stage_names[-1]}"
+    seen_at = f"stage {stage or classifier.module.backbone.stage_names[-1]}"
     if not places.any():
         seen_at += ": nothing speaks for it"
-    figure = heat_overlay(image.permute(1, 2, 0).numpy(), places.numpy(), file.name, f"{title}\n{seen_at}")
+    figure = heat_overlay(pixels.permute(1, 2, 0).numpy(), places.numpy(), file.name, f"{title}\n{seen_at}")
     with whole_file(target) as beside:
         figure.savefig(beside, format=suffix, dpi=120)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{picture}: {title}, {seen_at}: {target}")
+    console.print(f"{image}: {title}, {seen_at}: {target}")
     return target

@@ -1,6 +1,6 @@
 """`lightning-transfer export`: a trained network as one file that needs this library no more.
 
-Shapes: B batch, H W picture, K classes.
+Shapes: B batch, H W image, K classes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch.export import ExportedProgram
 
 from lightning_transfer.data.decoding import Resize
 from lightning_transfer.errors import ExtraError, ModuleError, OutputError
-from lightning_transfer.inference.prediction import PictureClassifier, load_classifier
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.inference.prediction import ImageClassifier, load_classifier
+from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.head import Head
 from lightning_transfer.utils.files import checked_output, whole_file
 
@@ -32,21 +32,21 @@ RESIZING: dict[Resize, str] = {
 
 
 class Probabilities(nn.Module):
-    """Base, head and softmax, without what only training needs.
+    """Backbone, head and softmax, without what only training needs.
 
     Args:
-        base: In eval mode, as the head.
-        head: Trained on that base.
+        backbone: In eval mode, as the head.
+        head: Trained on that backbone.
     """
 
-    def __init__(self, base: ConvBase, head: Head) -> None:
+    def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
-        self.base = base
+        self.backbone = backbone
         self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 pictures to (B, K) float32 that sum to 1 in each row."""
-        logits: Tensor = self.head(self.base(images))
+        """(B, 3, H, W) uint8 images to (B, K) float32 that sum to 1 in each row."""
+        logits: Tensor = self.head(self.backbone(images))
         return logits.softmax(dim=1)
 
 
@@ -56,9 +56,9 @@ def export(
     out: str | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write a checkpoint's network as a file for onnxruntime or torch.export: pictures in, probabilities out.
+    """Write a checkpoint's network as a file for onnxruntime or torch.export: images in, probabilities out.
 
-    Pictures are (B, 3, H, W) uint8, RGB, of the size and resizing that the file's metadata name; the normalisation
+    Images are (B, 3, H, W) uint8, RGB, of the size and resizing that the file's metadata name; the normalisation
     is inside. Class names are in the metadata, too.
 
     Args:
@@ -71,7 +71,7 @@ def export(
         The file.
 
     Raises:
-        ModuleError: The checkpoint cannot be used, or was trained on pictures resized in some other way.
+        ModuleError: The checkpoint cannot be used, or was trained on images resized in some other way.
         OutputError: `out` is there, cannot be written or is called as the other format's files are.
         ExtraError: A library that writes ONNX is not installed.
     """
@@ -114,19 +114,19 @@ def _check_format(form: Format, out: str | None) -> None:
         )
 
 
-def _program(classifier: PictureClassifier) -> ExportedProgram:
-    network = Probabilities(classifier.module.base, classifier.module.head).eval().requires_grad_(False)
-    # torch.export.save knows only weights that are contiguous as whole ones; the pictures' layout stays.
+def _program(classifier: ImageClassifier) -> ExportedProgram:
+    network = Probabilities(classifier.module.backbone, classifier.module.head).eval().requires_grad_(False)
+    # torch.export.save knows only weights that are contiguous as whole ones; the images' layout stays.
     network.to(memory_format=torch.contiguous_format)
-    pictures = torch.zeros((2, 3, classifier.image_size, classifier.image_size), dtype=torch.uint8)
+    images = torch.zeros((2, 3, classifier.image_size, classifier.image_size), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(network, (pictures,), dynamic_shapes={"images": {0: batch}})
+    program = torch.export.export(network, (images,), dynamic_shapes={"images": {0: batch}})
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine, which are nobody's business
     return program
 
 
-def _metadata(classifier: PictureClassifier) -> dict[str, str]:
+def _metadata(classifier: ImageClassifier) -> dict[str, str]:
     size, resize = classifier.image_size, classifier.resize
     if resize not in RESIZING:
         raise ModuleError(f"The checkpoint has resize={resize!r}: wanted one of {', '.join(RESIZING)}.")

@@ -1,4 +1,4 @@
-"""`lightning-transfer predict`: what a network says of all pictures in a folder, as a CSV file.
+"""`lightning-transfer predict`: what a network says of all images in a folder, as a CSV file.
 
 Shapes: B batch, K classes, N samples.
 """
@@ -18,26 +18,26 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_transfer.data.agreement import check_agreement
-from lightning_transfer.data.decoding import UnreadablePictureError, load_image
-from lightning_transfer.data.folder import find_pictures
+from lightning_transfer.data.decoding import UnreadableImageError, load_image
+from lightning_transfer.data.folder import find_images
 from lightning_transfer.data.image_folder import default_workers
 from lightning_transfer.errors import DataError
 from lightning_transfer.inference.prediction import load_classifier
 from lightning_transfer.utils.files import checked_output, whole_file
-from lightning_transfer.utils.lightning import without_chatter
+from lightning_transfer.utils.lightning import quiet_lightning
 from lightning_transfer.utils.precision import default_precision
 
 
 class ProbabilityTable(BasePredictionWriter):
-    """Keeps each picture's probabilities in its own row, from all processes.
+    """Keeps each image's probabilities in its own row, from all processes.
 
     Args:
-        root: The folder of the pictures.
+        root: The folder of the images.
         paths: N of them below it.
         classes: K.
 
     Attributes:
-        rows: (N, K) float32; not a number where a picture could not be read. Whole once prediction has ended.
+        rows: (N, K) float32; not a number where an image could not be read. Whole once prediction has ended.
     """
 
     def __init__(self, root: Path, paths: Sequence[str], classes: int) -> None:
@@ -47,10 +47,10 @@ class ProbabilityTable(BasePredictionWriter):
         self.rows = torch.zeros((len(paths), classes))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Looks whether a row means the same picture everywhere.
+        """Looks whether a row means the same image everywhere.
 
         Raises:
-            DataError: Processes on several machines find different pictures.
+            DataError: Processes on several machines find different images.
         """
         check_agreement(self.root, self.paths)
 
@@ -88,17 +88,17 @@ def predict(
     num_nodes: int = 1,
     precision: str | None = None,
 ) -> Path:
-    """Write a CSV file with a row for each picture of a folder: path, label, probability of each class.
+    """Write a CSV file with a row for each image of a folder: path, label, probability of each class.
 
     The checkpoint is enough: it brings network, classes, size and resizing along. Rows have the order of the
     folders' and files' names; what a folder inside is called does not matter.
 
     Args:
         ckpt_path: A file that fit saved, of any regime.
-        data: A folder of pictures, with or without folders in it.
+        data: A folder of images, with or without folders in it.
         out: The CSV file.
         overwrite: Whether a file that is there may be replaced.
-        batch_size: How many pictures go through the network at once, a process.
+        batch_size: How many images go through the network at once, a process.
         num_workers: Processes that decode; half of the processor's cores where it is not given.
         accelerator: The Trainer's: "cpu", "gpu", "auto".
         devices: The Trainer's: how many.
@@ -112,23 +112,23 @@ def predict(
     Raises:
         ModuleError: The checkpoint cannot be used.
         OutputError: `out` is there, or cannot be written.
-        DataError: There are no pictures. Or some cannot be read: their rows have no label and no probabilities,
+        DataError: There are no images. Or some cannot be read: their rows have no label and no probabilities,
             and the others are written first.
     """
     target = checked_output(out, overwrite)
     classifier = load_classifier(ckpt_path)
     root = Path(data)
-    paths, left_out = find_pictures(root)
+    paths, left_out = find_images(root)
     table = ProbabilityTable(root, paths, len(classifier.class_names))
     precision = precision or default_precision()
     loader = DataLoader(
-        classifier.pictures([root / path for path in paths]),
+        classifier.images([root / path for path in paths]),
         batch_size=batch_size,
         num_workers=default_workers() if num_workers is None else num_workers,
         pin_memory=torch.cuda.is_available(),
     )
     console = Console(soft_wrap=True, highlight=False)
-    with without_chatter():
+    with quiet_lightning():
         trainer = Trainer(
             accelerator=accelerator,
             devices=devices,
@@ -142,7 +142,7 @@ def predict(
         if trainer.is_global_zero:
             for path, reason in left_out:
                 console.print(f"Left out: {root / path}: {reason}", markup=False)
-            console.print(f"{len(paths):,} pictures through {classifier.module.base.name}, {precision}")
+            console.print(f"{len(paths):,} images through {classifier.module.backbone.name}, {precision}")
         trainer.predict(classifier.module, loader, return_predictions=False)
     if not trainer.is_global_zero:
         return target
@@ -157,7 +157,7 @@ def predict(
     if unreadable.any():
         bad_paths = [root / path for path, bad in zip(paths, unreadable.tolist(), strict=True) if bad]
         raise DataError(
-            f"{len(bad_paths):,} of {len(paths):,} pictures could not be read; their rows in {target} are empty.\n"
+            f"{len(bad_paths):,} of {len(paths):,} images could not be read; their rows in {target} are empty.\n"
             + "\n".join(map(_complaint, bad_paths))
         )
     return target
@@ -166,6 +166,6 @@ def predict(
 def _complaint(path: Path) -> str:
     try:
         load_image(path)
-    except UnreadablePictureError as error:
+    except UnreadableImageError as error:
         return str(error)
     return f"{path} could not be read, but can be now."

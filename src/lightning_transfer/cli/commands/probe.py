@@ -1,4 +1,4 @@
-"""`lightning-transfer probe`: which layers of a base are worth keeping for these pictures."""
+"""`lightning-transfer probe`: which layers of a backbone are worth keeping for these images."""
 
 from __future__ import annotations
 
@@ -21,65 +21,65 @@ from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import DataError
 from lightning_transfer.features.linear_probes import fit_linear_probes
 from lightning_transfer.features.stage_outputs import stage_outputs
-from lightning_transfer.models.backbone import ConvBase
+from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.stage_sizes import stage_sizes
 from lightning_transfer.models.weights import choose_weights
 from lightning_transfer.monitoring.figures import accuracy_by_depth
-from lightning_transfer.utils.lightning import without_chatter
+from lightning_transfer.utils.lightning import quiet_lightning
 from lightning_transfer.utils.precision import default_precision
 
 
 def probe(
     data: str = "sketch_pets",
-    base: str = "mobilenet_v3_small",
+    backbone: str = "mobilenet_v3_small",
     weights: str = "auto",
     image_size: int = 150,
     seed: int = 0,
     out: str = "probe",
     overwrite: bool = False,
 ) -> list[ProbedStage]:
-    """Train a linear classifier on every stage of a base at once, and say how much of the base to keep.
+    """Train a linear classifier on every stage of a backbone at once, and say how much of the backbone to keep.
 
-    The base runs once over the training and validation pictures, as they are; each stage's output is averaged over
-    the picture.
+    The backbone runs once over the training and validation images, as they are; each stage's output is averaged over
+    the image.
 
     Args:
-        data: A folder of pictures, a class a folder; "cats_and_dogs" for the book's, which are downloaded; or
+        data: A folder of images, a class a folder; "cats_and_dogs" for the book's, which are downloaded; or
             "sketch_pets" for drawn ones, which need no network.
-        base: The network's name in torchvision.
+        backbone: The network's name in torchvision.
         weights: A torchvision weights name, a path, "bundled", or "none" for random numbers; "auto" is what comes
-            with this library where it has weights for the base, else torchvision's own.
-        image_size: H and W of the pictures, in pixels.
+            with this library where it has weights for the backbone, else torchvision's own.
+        image_size: H and W of the images, in pixels.
         seed: Of the split of a folder that has none, and of random weights.
         out: The folder for table and figure.
         overwrite: Whether those of an earlier run may be replaced.
 
     Returns:
-        The stages, in the base's order.
+        The stages, in the backbone's order.
 
     Raises:
-        DataError: The pictures are not usable, or `out` holds an earlier run.
-        BackboneError: An unknown network, weights that do not fit, or pictures that are too small for it.
+        DataError: The images are not usable, or `out` holds an earlier run.
+        BackboneError: An unknown network, weights that do not fit, or images that are too small for it.
     """
     root = Path(out)
     if root.is_file():
         raise DataError(f"{root} is a file: pass a folder as out.")
     if (root / "probe.json").exists() and not overwrite:
         raise DataError(f"{root} holds an earlier probe: pass another out, or --overwrite.")
-    weights = choose_weights(base, weights)
+    weights = choose_weights(backbone, weights)
     torch.manual_seed(seed)
-    network = ConvBase(base, None if weights == "none" else weights)
+    network = Backbone(backbone, None if weights == "none" else weights)
     network.out_shape(image_size)
-    with without_chatter():
+    with quiet_lightning():
         images = data_by_name(data, image_size, split_seed=seed)
         stages = _probe(network, images)
-    arguments = {"data": data, "base": base, "weights": weights, "image_size": image_size, "seed": seed}
+    arguments = {"data": data, "backbone": backbone, "weights": weights, "image_size": image_size, "seed": seed}
     _write(root, stages, arguments)
-    _print(stages, f"{data}, {base} ({weights}), {len(stages[0].right):,} validation pictures")
+    _print(stages, f"{data}, {backbone} ({weights}), {len(stages[0].right):,} validation images")
     return stages
 
 
-def _probe(base: ConvBase, images: ImageFolderDataModule) -> list[ProbedStage]:
+def _probe(backbone: Backbone, images: ImageFolderDataModule) -> list[ProbedStage]:
     trainer = Trainer(
         devices=1,
         precision=default_precision(),
@@ -88,10 +88,10 @@ def _probe(base: ConvBase, images: ImageFolderDataModule) -> list[ProbedStage]:
         enable_model_summary=False,
         callbacks=[RichProgressBar()],
     )
-    outputs = stage_outputs(trainer, base, images, ("train", "validation"))
+    outputs = stage_outputs(trainer, backbone, images, ("train", "validation"))
     labels = {split: torch.tensor(images.dataset(split).samples.labels) for split in outputs}
     probes = fit_linear_probes(outputs["train"], labels["train"], images.num_classes)
-    sizes = stage_sizes(base, images.image_size)
+    sizes = stage_sizes(backbone, images.image_size)
     return [
         ProbedStage(
             size.stage,
@@ -133,7 +133,7 @@ def _write(root: Path, stages: Sequence[ProbedStage], arguments: Mapping[str, An
             }
             for stage in stages
         ],
-        "until": choice.stage,
+        "last_stage": choice.stage,
         "advice": advice(stages),
     }
     (root / "probe.json").write_text(json.dumps(report, indent=2) + "\n")

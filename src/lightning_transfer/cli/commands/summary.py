@@ -1,6 +1,6 @@
-"""`lightning-transfer summary`: the layers of a base, with their shapes and parameters.
+"""`lightning-transfer summary`: the layers of a backbone, with their shapes and parameters.
 
-Shapes: C channels, H W picture.
+Shapes: C channels, H W image.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from lightning_transfer.errors import BackboneError
-from lightning_transfer.models.backbone import ConvBase
-from lightning_transfer.models.meta_init import WithoutMemory
+from lightning_transfer.models.backbone import Backbone
+from lightning_transfer.models.meta_init import meta_init
 
 Depth = Literal["stage", "block", "layer"]
 
@@ -40,20 +40,20 @@ class Row:
 
 
 def summary(
-    base: str = "vgg16",
+    backbone: str = "vgg16",
     image_size: int = 150,
-    until: str | None = None,
+    last_stage: str | None = None,
     train_from: str | None = None,
     depth: Depth = "block",
 ) -> list[Row]:
-    """Print the layer table of a base: name, type, output shape, parameters.
+    """Print the layer table of a backbone: name, type, output shape, parameters.
 
     Needs no weights, and computes nothing.
 
     Args:
-        base: The network's name in torchvision.
-        image_size: H and W of the pictures, in pixels.
-        until: The last stage that is kept; all where it is not given.
+        backbone: The network's name in torchvision.
+        image_size: H and W of the images, in pixels.
+        last_stage: The last stage that is kept; all where it is not given.
         train_from: Count the stages before this one as frozen: the cut of fine-tuning.
         depth: A row for each stage, for each block in them, or for each single layer.
 
@@ -61,22 +61,22 @@ def summary(
         The rows of the table.
 
     Raises:
-        BackboneError: An unknown network, stage or depth, or pictures that are too small for it.
+        BackboneError: An unknown network, stage or depth, or images that are too small for it.
     """
     if depth not in get_args(Depth):
         raise BackboneError(f"depth={depth!r}: wanted one of {', '.join(get_args(Depth))}.")
-    with WithoutMemory():
-        network = ConvBase(base, weights=None, until=until)
+    with meta_init():
+        network = Backbone(backbone, weights=None, last_stage=last_stage)
     if train_from is not None:
         prefix, _ = network.split(train_from)
         prefix.requires_grad_(False)
     rows = list(_rows(network, image_size, depth))
-    _print(rows, f"{base} at {image_size} × {image_size}")
+    _print(rows, f"{backbone} at {image_size} × {image_size}")
     return rows
 
 
-def _parts(base: ConvBase, depth: Depth) -> Iterator[tuple[str, nn.Module]]:
-    for path, module in base.stages.named_modules():
+def _parts(backbone: Backbone, depth: Depth) -> Iterator[tuple[str, nn.Module]]:
+    for path, module in backbone.stages.named_modules():
         level = len(path.split(".")) if path else 0
         # ConvNeXt's blocks hold a parameter beside their layers.
         single = not any(module.children()) or bool(list(module.parameters(recurse=False)))
@@ -84,15 +84,15 @@ def _parts(base: ConvBase, depth: Depth) -> Iterator[tuple[str, nn.Module]]:
             yield path.replace(".", "_"), module
 
 
-def _rows(base: ConvBase, image_size: int, depth: Depth) -> Iterator[Row]:
+def _rows(backbone: Backbone, image_size: int, depth: Depth) -> Iterator[Row]:
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def note_shape(module: nn.Module, _: Any, output: Tensor) -> None:
         shapes[module] = tuple(output.shape[1:])
 
-    parts = list(_parts(base, depth))
+    parts = list(_parts(backbone, depth))
     hooks = [module.register_forward_hook(note_shape) for _, module in parts]
-    base.out_shape(image_size)
+    backbone.out_shape(image_size)
     for hook in hooks:
         hook.remove()
     for name, module in parts:

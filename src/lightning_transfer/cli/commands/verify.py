@@ -22,8 +22,8 @@ def verify(store: str) -> FeatureStore:
         StoreError: It is absent or damaged; names the file.
     """
     opened = FeatureStore(store, anew=True)
-    pictures = sum(len(opened.paths(split)) for split in opened.splits)
+    images = sum(len(opened.paths(split)) for split in opened.splits)
     Console(soft_wrap=True, highlight=False, markup=False).print(
-        f"{store}: {pictures:,} pictures, {opened.manifest.num_bytes() / 1e6:,.1f} MB: sound"
+        f"{store}: {images:,} images, {opened.manifest.num_bytes() / 1e6:,.1f} MB: sound"
     )
     return opened

@@ -17,7 +17,7 @@ from torch import nn
 from torchvision import models
 
 from lightning_transfer.errors import BackboneError
-from lightning_transfer.models.meta_init import WithoutMemory
+from lightning_transfer.models.meta_init import meta_init
 
 Stages = dict[str, nn.Sequential]
 LAYER_NAMES = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn", nn.ReLU: "relu", nn.MaxPool2d: "pool"}
@@ -192,12 +192,12 @@ SYMMETRIC_INPUT = ("googlenet", "inception_v3")
 
 
 def network_names() -> list[str]:
-    """The torchvision classification networks that can be a base, sorted."""
+    """The torchvision classification networks that can be a backbone, sorted."""
     return [name for name in models.list_models(module=models) if name.startswith(tuple(FAMILIES))]
 
 
 def checked_name(name: str) -> str:
-    """The name, if a base can be made of that network.
+    """The name, if a backbone can be made of that network.
 
     Raises:
         BackboneError: It is unknown (lists the nearest names), or a transformer (lists what works).
@@ -207,7 +207,7 @@ def checked_name(name: str) -> str:
         return name
     if name in models.list_models(module=models):
         raise BackboneError(
-            f"{name} is built of attention, not of convolutional stages, and cannot be a base. "
+            f"{name} is built of attention, not of convolutional stages, and cannot be a backbone. "
             f"These can: {', '.join(known)}."
         )
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
@@ -216,7 +216,7 @@ def checked_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is taken from each channel of a picture in [0, 1], and what it is then divided by."""
+    """What is taken from each channel of an image in [0, 1], and what it is then divided by."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -266,5 +266,5 @@ def drop_classifier(name: str, network: nn.Module) -> list[str]:
 
 def build_empty_network(name: str) -> nn.Module:
     """The whole torchvision network without memory for its weights."""
-    with WithoutMemory():
+    with meta_init():
         return build_network(name)
