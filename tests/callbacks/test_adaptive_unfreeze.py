@@ -41,9 +41,9 @@ def fit(quiet_trainer):
         # What is no better when a step begins counts from there, not from the best epoch before it.
         ([5, 4, 4, 4, 4, 4, 4], {"patience": 2}, {"top": 0, "neck": 4, "body": 6}),
         ([5, 4, 3, 2, 1], {"patience": 1}, {"top": 0}),
-        ([5, 4, 3, 2, 1, 0], {"patience": 9, "longest": 2}, {"top": 0, "neck": 2, "body": 4}),
-        ([5, 4, 3, 2, 1, 0], {"patience": 9, "longest": {"top": 1, "neck": 3}}, {"top": 0, "neck": 1, "body": 4}),
-        ([5, 4, 3, 2, 1, 0], {"patience": 9, "longest": {"neck": 1}}, {"top": 0}),
+        ([5, 4, 3, 2, 1, 0], {"patience": 9, "max_epochs_per_step": 2}, {"top": 0, "neck": 2, "body": 4}),
+        ([5, 4, 3, 2, 1, 0], {"patience": 9, "max_epochs_per_step": {"top": 1, "neck": 3}}, {"top": 0, "neck": 1, "body": 4}),
+        ([5, 4, 3, 2, 1, 0], {"patience": 9, "max_epochs_per_step": {"neck": 1}}, {"top": 0}),
         ([1, 2, 2, 3, 3, 3], {"patience": 1, "mode": "max"}, {"top": 0, "neck": 3, "body": 5}),
         ([5, 4.9, 4.8, 4.7], {"patience": 2, "min_delta": 0.5}, {"top": 0, "neck": 3}),
         ([5, 6, 7], {"patience": 1, "stages": ["top", ["neck", "body"]]}, {"top": 0, "neck": 2, "body": 2}),
@@ -109,8 +109,8 @@ def test_a_fit_without_validation_is_refused(quiet_trainer, image_folder):
     [
         ({"mode": "most"}, "mode='most': wanted min or max"),
         ({"patience": 0}, "patience=0: wanted a whole number from 1 on"),
-        ({"longest": 0}, "max_epochs_per_step=0: wanted whole numbers from 1 on"),
-        ({"longest": {"nose": 3}}, "longest names nose; stages has top, neck, body"),
+        ({"max_epochs_per_step": 0}, "max_epochs_per_step=0: wanted whole numbers from 1 on"),
+        ({"max_epochs_per_step": {"nose": 3}}, "max_epochs_per_step names nose; stages has top, neck, body"),
         ({"stages": []}, "wanted one that begins with epoch 0"),
         ({"stages": ["top", "top"]}, "unfreezes top more than once"),
     ],
