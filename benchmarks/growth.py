@@ -72,14 +72,14 @@ def run(data: str, weights: str, images: int) -> dict[str, float]:
     folder = ImageFolderDataModule(data, batch_size=32, max_samples=images // 3)
     seconds = {}
     with PeakMemory() as memory, tempfile.TemporaryDirectory() as root:
-        model = FeatureClassifier("squeezenet1_1", weights, pool="avg")
+        model = FeatureClassifier("squeezenet1_1", weights=weights, pool="avg")
         start = time.perf_counter()
         store = extract_features(quiet_trainer(default_precision()), model.backbone, folder, root)
         seconds["extraction"] = time.perf_counter() - start
         start = time.perf_counter()
         quiet_trainer(default_precision(), 5).fit(model, FeatureDataModule(store, 32))
         seconds["head"] = time.perf_counter() - start
-        frozen = FrozenBackboneClassifier("squeezenet1_1", weights, pool="avg")
+        frozen = FrozenBackboneClassifier("squeezenet1_1", weights=weights, pool="avg")
         start = time.perf_counter()
         quiet_trainer(default_precision(), 1).fit(frozen, folder)
         seconds["frozen"] = time.perf_counter() - start

@@ -89,7 +89,7 @@ def checkpoints(
     paths = {}
     for regime in (FeatureClassifier, FrozenBackboneClassifier, FineTuningClassifier):
         torch.manual_seed(0)
-        model = regime("squeezenet1_1", str(weights_file), image_size=64, pool="avg", hidden=16, lr=1e-2)
+        model = regime("squeezenet1_1", weights=str(weights_file), image_size=64, pool="avg", hidden=16, lr=1e-2)
         callbacks = [StagedUnfreeze({0: ["head", "fire9"]})] if regime is FineTuningClassifier else []
         trainer = Trainer(
             accelerator="cpu", max_epochs=1, enable_checkpointing=False, callbacks=callbacks, **quiet

@@ -27,6 +27,7 @@ def fine_tuning(**arguments: Any) -> FineTuningClassifier:
     defaults = {
         "backbone": "mobilenet_v3_small",
         "weights": None,
+        "num_classes": 2,
         "image_size": 32,
         "pool": "avg",
         "hidden": 8,

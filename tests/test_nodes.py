@@ -137,7 +137,7 @@ def test_something_was_trained_and_unfrozen(one_node):
     changed = {
         name.split(".")[2]
         for name in frozen
-        if name.startswith("backbone.") and differing(frozen[name], tuned[name])
+        if name.startswith("network.backbone.") and differing(frozen[name], tuned[name])
     }
     assert changed == {"fire9"}
 

@@ -5,6 +5,8 @@ from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.history import History
 from lightning_transfer.callbacks.save_backbone import SaveBackbone
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
+from lightning_transfer.callbacks.step_seeds import StepSeeds
+from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
@@ -12,10 +14,12 @@ from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
 from lightning_transfer.features.extractor import FeatureExtractor
 from lightning_transfer.features.store import FeatureStore
+from lightning_transfer.inference.grad_cam import grad_cam
 from lightning_transfer.inference.prediction import ImageClassifier, load_classifier
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import parameter_groups
 from lightning_transfer.models.head import Head
+from lightning_transfer.models.network import TransferNetwork
 from lightning_transfer.monitoring.confusion_matrix import ConfusionMatrix
 from lightning_transfer.monitoring.feature_maps import FeatureMaps
 from lightning_transfer.monitoring.filters import FirstLayerFilters
@@ -27,9 +31,8 @@ from lightning_transfer.monitoring.wrong_images import WrongImages
 from lightning_transfer.sketches.creatures_datamodule import SketchCreaturesDataModule
 from lightning_transfer.sketches.datamodule import SketchPetsDataModule
 from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO
-from lightning_transfer.training.feature_classifier import FeatureClassifier
-from lightning_transfer.training.fine_tuning import FineTuningClassifier
-from lightning_transfer.training.frozen_backbone import FrozenBackboneClassifier
+from lightning_transfer.training.classifier import Classifier
+from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
 
 __all__ = [
     "AdaptiveUnfreeze",
@@ -37,6 +40,7 @@ __all__ = [
     "Augmentation",
     "Backbone",
     "CatsAndDogsDataModule",
+    "Classifier",
     "ConfusionMatrix",
     "FeatureClassifier",
     "FeatureDataModule",
@@ -59,8 +63,12 @@ __all__ = [
     "SketchCreaturesDataModule",
     "SketchPetsDataModule",
     "StagedUnfreeze",
+    "StepSeeds",
+    "StopOnNonFinite",
+    "TransferNetwork",
     "WrongImages",
     "extract_features",
+    "grad_cam",
     "load_classifier",
     "parameter_groups",
 ]

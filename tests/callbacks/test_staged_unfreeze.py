@@ -37,7 +37,7 @@ def fit(quiet_trainer, image_folder):
 
 def parts_that_changed(model, before, after):
     """Stages with a parameter or a buffer that is not what it was."""
-    prefixes = {name: f"backbone.stages.{name}." for name in model.backbone.stage_names} | {"head": "head."}
+    prefixes = {name: f"network.backbone.stages.{name}." for name in model.backbone.stage_names} | {"head": "head."}
     return {
         stage
         for stage, prefix in prefixes.items()

@@ -220,7 +220,7 @@ class Blown(Callback):
 @pytest.mark.parametrize("validation", [True, False])
 def test_weights_that_are_no_numbers_are_neither_judged_nor_saved(tmp_path, validation):
     saving = ModelCheckpoint(tmp_path, "last")
-    named = "validation loss" if validation else "head.logits.weight"
+    named = "validation loss" if validation else "network.head.logits.weight"
     with pytest.raises(TrainingError, match=f"The {named} is not finite any more, in epoch 0, step 2"):
         trainer_of(Blown(), saving, num_sanity_val_steps=0).fit(
             model_of(), loader(), loader() if validation else None

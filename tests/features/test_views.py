@@ -106,7 +106,7 @@ class Seen(Callback):
 def test_a_resumed_run_sees_the_same_views_and_ends_the_same(store, weights_file, quiet_trainer, tmp_path):
     def fit(folder, epochs, ckpt_path=None):
         torch.manual_seed(0)
-        model = FeatureClassifier("squeezenet1_1", str(weights_file), image_size=64, pool="avg", hidden=8)
+        model = FeatureClassifier("squeezenet1_1", weights=str(weights_file), image_size=64, pool="avg", hidden=8)
         seen = Seen()
         trainer = quiet_trainer(
             max_epochs=epochs, callbacks=[seen, every_epoch(tmp_path / folder)], enable_checkpointing=True

@@ -56,7 +56,7 @@ def image(found, tag):
 def model_of(regime, weights_file, **arguments):
     torch.manual_seed(0)
     made = {"image_size": 64, "pool": "avg", "hidden": 16, "lr": 1e-2, "scheduler": "cosine"}
-    return regime("squeezenet1_1", str(weights_file), **(made | arguments))
+    return regime("squeezenet1_1", weights=str(weights_file), **(made | arguments))
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +124,9 @@ def test_there_is_a_flag_for_each(run):
 
 def test_drawing_changes_no_modes(run):
     _, _, model, _, modes = run
-    unfrozen = ("backbone.stages.fire9",) if isinstance(model, FineTuningClassifier) else ()
+    unfrozen = ("network.backbone.stages.fire9",) if isinstance(model, FineTuningClassifier) else ()
     for name, training in modes.items():
-        if name.startswith("backbone.stages."):
+        if name.startswith("network.backbone.stages."):
             assert training is name.startswith(unfrozen), name
     assert modes["head"]
 
@@ -402,7 +402,7 @@ from lightning_transfer.monitoring.drawings import Drawings
 warnings.filterwarnings("ignore")
 torch.manual_seed(0)
 images, weights, out, devices = sys.argv[1:]
-model = FrozenBackboneClassifier("squeezenet1_1", weights, image_size=64, pool="avg", hidden=16, lr=0.0, audit_freezing=False)
+model = FrozenBackboneClassifier("squeezenet1_1", weights=weights, image_size=64, pool="avg", hidden=16, lr=0.0, audit_freezing=False)
 images = ImageFolderDataModule(images, image_size=64, batch_size=5, num_workers=0, max_samples=11)
 trainer = Trainer(accelerator="cpu", devices=int(devices), strategy="ddp", max_epochs=1, enable_progress_bar=False,
     logger=TensorBoardLogger(out, name="", version=devices, default_hp_metric=False), enable_model_summary=False,

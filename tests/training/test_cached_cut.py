@@ -128,6 +128,6 @@ def test_outputs_of_another_backbone_are_refused(quiet_trainer, image_folder, tm
     model = fine_tuning()
     data = stored(quiet_trainer(), model, image_folder, tmp_path)
     torch.manual_seed(1)
-    other = FineTuningClassifier("mobilenet_v3_small", None, image_size=32, pool="avg", hidden=8)
+    other = FineTuningClassifier("mobilenet_v3_small", weights=None, image_size=32, pool="avg", hidden=8)
     with pytest.raises(ModuleError, match="stored outputs of block4 come from a backbone with other weights"):
         quiet_trainer(max_epochs=1, callbacks=[StagedUnfreeze(SCHEDULE)]).fit(other, data)

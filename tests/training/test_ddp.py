@@ -71,7 +71,9 @@ def test_it_is_one_process_with_the_joint_batch(runs, quiet_trainer, image_folde
             )
         for score, value in watch.scores[epoch].items():
             torch.testing.assert_close(seen["scores"][epoch][score], value, msg=score)
-    assert differing(watch.weights[0]["head.logits.weight"], watch.weights[3]["head.logits.weight"])
+    assert differing(
+        watch.weights[0]["network.head.logits.weight"], watch.weights[3]["network.head.logits.weight"]
+    )
 
 
 @pytest.mark.parametrize("kind", ["whole", "adaptive"])

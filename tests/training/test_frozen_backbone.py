@@ -22,7 +22,8 @@ BASES = ["resnet18", "mobilenet_v3_small", "squeezenet1_1"]
 
 def make(cls=FrozenBackboneClassifier, **arguments):
     torch.manual_seed(0)
-    return cls(**({"backbone": "mobilenet_v3_small", "weights": None, "image_size": 32, "hidden": 8} | arguments))
+    defaults = {"backbone": "mobilenet_v3_small", "weights": None, "num_classes": 2, "image_size": 32, "hidden": 8}
+    return cls(**(defaults | arguments))
 
 
 @pytest.mark.parametrize("backbone", BASES)
@@ -104,7 +105,7 @@ def test_head_from_another_backbone_is_refused(extracted, image_folder):
     with pytest.raises(
         ModuleError, match=r"was trained on a backbone with other weights \(weights=None\): .*init_from="
     ):
-        FrozenBackboneClassifier("mobilenet_v3_small", weights=None, image_size=32, hidden=8, head_from=str(path))
+        FrozenBackboneClassifier("mobilenet_v3_small", weights=None, hidden=8, head_from=str(path))
 
 
 @pytest.mark.parametrize(
@@ -137,9 +138,9 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path):
 def test_balanced_classes_need_somebody_who_counts(quiet_trainer, image_folder):
     model = make(class_weights="balanced")
     quiet_trainer(max_epochs=1).fit(model, images_of(image_folder))
-    assert model.loss.weight.tolist() == [1.0, 1.0]
+    assert model.task.weight.tolist() == [1.0, 1.0]
     loader = images_of(image_folder).train_dataloader()
-    with pytest.raises(ModuleError, match=r"needs a data module that has class_counts\(split\)"):
+    with pytest.raises(ModuleError, match=r"needs a data module with class_counts\(split\)"):
         quiet_trainer(max_epochs=1).fit(make(class_weights="balanced"), loader, loader)
 
 
@@ -148,7 +149,7 @@ def test_balanced_classes_weigh_the_rarer_one_more(quiet_trainer, image_folder):
     model = make(class_weights="balanced")
     data.class_counts = lambda split: {"train": (18, 6)}[split]
     quiet_trainer(max_epochs=1).fit(model, data)
-    torch.testing.assert_close(model.loss.weight, torch.tensor([24 / 36, 2.0]))
+    torch.testing.assert_close(model.task.weight, torch.tensor([24 / 36, 2.0]))
 
 
 @pytest.mark.parametrize(

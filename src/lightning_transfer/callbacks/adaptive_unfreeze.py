@@ -28,7 +28,8 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         mode: Whether it gets better downwards ("min") or upwards ("max").
         min_delta: What it must get better by to count.
         patience: Epochs without an improvement after which the next step follows.
-        max_epochs_per_step: Epochs after which it follows in any case: a number for every step, or one for each stage by name.
+        max_epochs_per_step: Epochs after which it follows in any case: a number for every step, or one for each
+            stage by name.
         restore_best: Go back to the weights of the best score before each step. The optimizer keeps its moments.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Frozen means frozen, and unfrozen means trained: looked at, not trusted."""
+"""Check that what is frozen stays as it is, and that what trains changes."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from lightning_transfer.errors import AuditError
-from lightning_transfer.utils.lightning import callbacks_of, learning_rates
+from lightning_transfer.utils.lightning import find_callbacks, learning_rates
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a module held when a phase began, a phase being the epochs in which the same parameters train.
+    """The state of a module at the start of a phase: consecutive epochs in which the same parameters train.
 
     Attributes:
         epoch: The phase's first epoch.
@@ -40,15 +41,15 @@ class Snapshot:
 
 
 class FreezeAudit(Callback):
-    """Compares every parameter and buffer before and after each phase of a run, and fails the run by name.
+    """Compare every parameter and buffer before and after each phase of a run; fail the run, with their names.
 
-    What is frozen must not have changed, nor BatchNorm's running statistics there. What trains must have changed,
-    unless its rate or its last gradient was too small to move it, as that of a bias before BatchNorm may be; a
-    rate of nought is no excuse. Where there are several processes, their parameters must be equal to the last bit.
-    It keeps digests, not copies, which travel in the checkpoint, so that a phase may be interrupted.
+    Frozen parameters must not change, nor BatchNorm's running statistics beside them. Parameters that train must
+    change, unless their learning rate or last gradient was too small to move them, as that of a bias before
+    BatchNorm may be; a learning rate of 0 does not count as too small. All ranks must have equal parameters, to
+    the last bit. It keeps digests, not copies; they are part of checkpoints, so that a phase may be interrupted.
 
-    It belongs to `StagedUnfreeze` and to all modules of this library by default. In another module it judges by
-    `requires_grad` as it is at an epoch's first batch.
+    The modules of this library bring one along; add it to the Trainer for your own. It goes by `requires_grad` at
+    an epoch's first batch.
 
     Raises:
         AuditError: During fit, at the end of a phase; lists the names.
@@ -60,11 +61,11 @@ class FreezeAudit(Callback):
         self._unmoved: list[str] = []
 
     def declare(self, trainer: Trainer, module: LightningModule, trained: Collection[str]) -> None:
-        """Tells which parameters train from now on; ends the phase where they are others than before.
+        """Take note of which parameters train from now on; a change ends the phase.
 
         Args:
             trainer: In fit.
-            module: The module, whose weights nobody has touched since the last step.
+            module: Its weights are still those of the last step.
             trained: Names of parameters.
         """
         self._declared = frozenset(trained)
@@ -72,26 +73,20 @@ class FreezeAudit(Callback):
             self._compare(trainer, module)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forgets what an earlier fit may have left; comes before callbacks that exchange weights at the end."""
+        """Forget what an earlier fit may have left."""
         self._before = self._declared = None
         self._unmoved = []
-        callbacks = callbacks_of(trainer)
-        averaging = [i for i, other in enumerate(callbacks) if isinstance(other, WeightAveraging)]
-        if averaging and averaging[0] < callbacks.index(self):
-            # Those between move up by one, so the loop that calls setup comes past none twice.
-            callbacks.remove(self)
-            callbacks.insert(averaging[0], self)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Begins a phase, where none is under way or the parameters that train are others than before."""
+        """Begin a phase, if there is none or other parameters train than before."""
         if batch_idx and self._before is not None:
             return
         trained = [name for name, parameter in pl_module.named_parameters() if parameter.requires_grad]
         if self._declared is not None and self._declared != set(trained):
             raise AuditError(
-                f"Something else than the schedule changed what trains, in epoch {trainer.current_epoch}: "
+                f"Something other than the schedule changed what trains, in epoch {trainer.current_epoch}: "
                 + _listed(sorted(self._declared.symmetric_difference(trained)))
             )
         if self._before is not None and self._before.trained != trained:
@@ -102,21 +97,32 @@ class FreezeAudit(Callback):
             self._before = Snapshot(epoch, step, _loss_scale(trainer), trained, digests)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Looks at an epoch's last gradients, which a resumed run would not have."""
+        """Look at an epoch's last gradients, which a resumed run does not have."""
         if trainer.is_last_batch:
             self._unmoved = _too_small_to_move(trainer, pl_module)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare after the last epoch, before callbacks that average weights exchange them."""
+        if self._before is not None and find_callbacks(trainer, WeightAveraging) and trainer.fit_loop.done:
+            self._compare(trainer, pl_module)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends the last phase."""
-        if self._before is not None:
+        """Compare after the last epoch."""
+        if self._before is None:
+            return
+        if find_callbacks(trainer, WeightAveraging):
+            rank_zero_warn(
+                "FreezeAudit: the last epochs were not compared, since averaged weights are in place now."
+            )
+        else:
             self._compare(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """The phase under way, as plain values."""
+        """Return the current phase, as plain values."""
         return {"before": None if self._before is None else asdict(self._before), "unmoved": self._unmoved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on with a phase that was interrupted."""
+        """Continue a phase that was interrupted."""
         self._before = None if state_dict["before"] is None else Snapshot(**state_dict["before"])
         self._unmoved = state_dict["unmoved"]
 
@@ -149,7 +155,7 @@ class FreezeAudit(Callback):
 
 
 def digest(value: Tensor) -> str:
-    """32 hexadecimal digits that stand for every bit of a tensor.
+    """Return 32 hexadecimal digits that depend on every bit of a tensor.
 
     >>> digest(torch.zeros(3)) == digest(torch.zeros(3)) != digest(-torch.zeros(3))
     True
@@ -164,7 +170,7 @@ def _numbers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _expectations(module: nn.Module, trained: frozenset[str]) -> tuple[set[str], set[str]]:
-    """Names of what must be as it was, and of what must not."""
+    """Return the names of what must not change, and of what must."""
     frozen = {name for name, _ in module.named_parameters()} - trained
     unfrozen = set(trained)
     for owner_name, owner in module.named_modules():
@@ -179,7 +185,7 @@ def _expectations(module: nn.Module, trained: frozenset[str]) -> tuple[set[str],
 
 
 def _nearest_parameters(module: nn.Module, name: str) -> set[str]:
-    """Those of a submodule or, where it has none, of what it is a part of; the whole module tells nothing."""
+    """Return the parameters of a submodule or, if it has none, of the nearest module around it but the whole."""
     while name:
         owner = module.get_submodule(name)
         if found := {f"{name}.{parameter}" for parameter, _ in owner.named_parameters()}:
@@ -189,7 +195,7 @@ def _nearest_parameters(module: nn.Module, name: str) -> set[str]:
 
 
 def _too_small_to_move(trainer: Trainer, module: LightningModule) -> list[str]:
-    """Names of parameters whose next step is lost in rounding, for optimizers that scale gradients and others."""
+    """Return the names of parameters whose next step is lost in rounding."""
     rates = learning_rates(trainer)
     names = []
     for name, parameter in module.named_parameters():
@@ -203,7 +209,7 @@ def _too_small_to_move(trainer: Trainer, module: LightningModule) -> list[str]:
 
 
 def _steps(trainer: Trainer, before: Snapshot) -> int:
-    """Optimizer steps since a phase began, without those that float16's loss scale left out."""
+    """Count optimizer steps since a phase began, without those that float16's loss scaling skipped."""
     steps = trainer.global_step - before.step
     scale = _loss_scale(trainer)
     if scale is None or before.scale is None or scale >= before.scale:

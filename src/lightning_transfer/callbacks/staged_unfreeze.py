@@ -1,4 +1,4 @@
-"""Unfreezes a network stage by stage, from the head towards the input, by epoch."""
+"""Unfreeze stages by epoch."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.stage_table import StageRow, stage_table
 from lightning_transfer.errors import ScheduleError
 from lightning_transfer.models.freezing import Stages, freeze, is_trainable, unfreeze
-from lightning_transfer.utils.lightning import callbacks_of, find_callbacks, learning_rates
+from lightning_transfer.utils.lightning import find_callbacks, learning_rates
 
 
 class StagedUnfreeze(Callback):
-    """Lets each stage of a network train from an epoch on.
+    """Unfreeze stages by epoch, from the head towards the input.
 
     It works with any LightningModule that has `stages`, a mapping of names to modules from the input to the
     output, and whose optimizer has all their parameters from the start (see `parameter_groups`).
 
-    What trains is a function of the epoch alone, set anew at each epoch's start; so a run that is resumed goes on
-    as if it had not been stopped. Whenever that changes under DDP, the module is wrapped again, since DDP never
-    synchronises what was frozen when it wrapped it
+    What trains is a function of the epoch alone, set at each epoch's start, so that a resumed run continues as if
+    it had not been stopped. Whenever it changes under DDP, the module is wrapped again, since DDP never
+    synchronises what was frozen when it wrapped the module
     (https://github.com/Lightning-AI/pytorch-lightning/issues/20340).
 
     Args:
-        schedule: From which epoch on which stages train. The order is that from the head towards the input,
-            without a gap; the first must train from epoch 0 on.
+        schedule: The stages that begin to train, by epoch. Their order is from the head towards the input, without
+            a gap; the first step must be at epoch 0.
 
     Raises:
-        ScheduleError: At once, where the schedule is none; at set-up, where it does not fit the network, or the
-            Trainer cannot work with it; at resume, where the checkpoint was made with another schedule.
+        ScheduleError: At once, for a malformed schedule; at set-up, where it does not fit the network or the
+            Trainer's strategy; at resume, where the checkpoint was made with another schedule.
 
     >>> schedule = StagedUnfreeze({0: ["head"], 5: ["block5"], 10: ["block4"]})
     >>> [schedule.trained_stages(epoch) for epoch in (0, 5, 12)]
@@ -61,7 +61,7 @@ class StagedUnfreeze(Callback):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint is compared by, as plain values."""
+        """The settings that a checkpoint must have too, as plain values."""
         schedule: dict[int, list[str]] = {}
         for name, epoch in self.starts.items():
             schedule.setdefault(epoch, []).append(name)
@@ -69,47 +69,44 @@ class StagedUnfreeze(Callback):
 
     @property
     def planned(self) -> tuple[str, ...]:
-        """The stages that will ever train, in the order in which they unfreeze."""
+        """All stages that will train, in the order in which they unfreeze."""
         return tuple(name for step in self.steps for name in step)
 
     def trained_stages(self, epoch: int) -> tuple[str, ...]:
-        """The stages that train in an epoch, in the order in which they unfreeze."""
+        """Return the stages that train in an epoch, in the order in which they unfreeze."""
         return tuple(name for name, start in self.starts.items() if start <= epoch)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks everything that can be checked, and freezes before DDP looks."""
+        """Check the schedule, and freeze before DDP wraps the module."""
         self._fits = stage == "fit"
         if not self._fits:
             return
         _refuse(trainer)
         self._check(stages_of(pl_module))
-        if not find_callbacks(trainer, FreezeAudit) and pl_module.hparams.get("audit_freezing", True):
-            callbacks = callbacks_of(trainer)
-            callbacks.insert(callbacks.index(self) + 1, FreezeAudit())
         self._told = ()
         self._set_gradients(trainer, pl_module)
         for module in stages_of(pl_module).values():
-            module.train()  # eval mode comes with the first epoch, lest Lightning warn of it
+            module.train()  # eval mode comes with the first epoch; earlier, Lightning would warn
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """After a checkpoint was loaded the epoch is another one."""
+        """Set what trains once more: a loaded checkpoint has changed the epoch."""
         _check_optimizers(trainer, stages_of(pl_module))
         never = [name for name, start in self.starts.items() if start >= (trainer.max_epochs or float("inf")) > 0]
         if never:
-            rank_zero_info(f"{', '.join(never)} will not unfreeze, since the run has {trainer.max_epochs} epochs.")
+            rank_zero_info(f"{', '.join(never)} will not unfreeze: the run has {trainer.max_epochs} epochs.")
         self._apply(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sets what trains, and says so where it is new."""
+        """Set what trains, and print a table where it changed."""
         self._apply(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes BatchNorm's statistics the same everywhere: DDP does so before a training step alone."""
+        """Share BatchNorm's statistics among ranks, which DDP does before training steps only."""
         if trainer.world_size > 1 and trainer.state.fn is TrainerFn.FITTING:
             self._share_statistics(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the stages in force, the trainable parameters, and each stage's rate."""
+        """Log the number of stages that train, the trainable parameters, and each stage's learning rate."""
         rows = _rows(trainer, stages_of(pl_module))
         rates = {f"learning_rate/{row.stage}": row.learning_rate for row in rows if row.learning_rate is not None}
         values = {
@@ -119,11 +116,11 @@ class StagedUnfreeze(Callback):
         pl_module.log_dict(values | rates, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The schedule, to be compared at resume."""
+        """Return the schedule, to be compared at resume."""
         return self.settings
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuses to go on with another schedule; to test or predict, none is needed.
+        """Refuse to resume with another schedule; to test or predict, none is needed.
 
         Raises:
             ScheduleError: It shows both.
@@ -184,7 +181,7 @@ class StagedUnfreeze(Callback):
 
 
 def stages_of(module: LightningModule) -> Stages:
-    """A module's own stages.
+    """Return a module's `stages`.
 
     Raises:
         ScheduleError: It has none.
@@ -199,7 +196,7 @@ def stages_of(module: LightningModule) -> Stages:
 
 
 def _in_order(schedule: object) -> list[tuple[int, list[str]]]:
-    """By epoch; a config may bring anything that YAML can write."""
+    """Return the steps sorted by epoch; a config may hold anything that YAML can write."""
     fits = isinstance(schedule, Mapping) and all(
         type(epoch) is int and isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
         for epoch, names in schedule.items()
@@ -221,13 +218,13 @@ def _refuse(trainer: Trainer) -> None:
     fits = isinstance(strategy, SingleDeviceStrategy | DDPStrategy) and not isinstance(strategy, DeepSpeedStrategy)
     if not fits:
         raise ScheduleError(
-            f"StagedUnfreeze cannot work with {type(strategy).__name__}: it keeps parameters flattened or in "
-            "shards that are made once, and would leave those that unfreeze later without a gradient. Use one device, "
-            'or strategy="ddp".'
+            f"StagedUnfreeze cannot work with {type(strategy).__name__}: it flattens or shards parameters once, "
+            "and "
+            'those that unfreeze later would get no gradient. Use one device, or strategy="ddp".'
         )
     if find_callbacks(trainer, StochasticWeightAveraging):
         raise ScheduleError(
-            "StochasticWeightAveraging breaks where a stage unfreezes after it has begun: use EMAWeightAveraging."
+            "StochasticWeightAveraging fails when a stage unfreezes after it has begun: use EMAWeightAveraging."
         )
 
 

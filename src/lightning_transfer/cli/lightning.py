@@ -27,8 +27,7 @@ from lightning_transfer.monitoring.drawings import Drawings
 from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO, save_atomically
 from lightning_transfer.training.checkpoints import ORIGINS, read_checkpoint, recorded_arguments
 from lightning_transfer.training.classifier import Classifier
-from lightning_transfer.training.feature_classifier import FeatureClassifier
-from lightning_transfer.training.fine_tuning import FineTuningClassifier
+from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier
 from lightning_transfer.utils.lightning import callbacks_of, find_callbacks
 from lightning_transfer.utils.precision import default_precision
 

@@ -30,9 +30,7 @@ from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
 from lightning_transfer.monitoring.drawings import Drawings
 from lightning_transfer.training.classifier import Classifier
-from lightning_transfer.training.feature_classifier import FeatureClassifier
-from lightning_transfer.training.fine_tuning import FineTuningClassifier
-from lightning_transfer.training.frozen_backbone import FrozenBackboneClassifier
+from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
 from lightning_transfer.utils.precision import default_precision
 
 Regime = Literal["feature_extraction", "frozen_backbone", "fine_tuning"]

@@ -1,4 +1,4 @@
-"""Grad-CAM: where in an image a network found what speaks for a class.
+"""Grad-CAM: which places of an image speak for a class.
 
 See Selvaraju et al., https://arxiv.org/abs/1610.02391.
 
@@ -19,28 +19,28 @@ from lightning_transfer.inference.prediction import ImageClassifier
 def grad_cam(
     classifier: ImageClassifier, images: Tensor, stage: str | None = None, label: str | None = None
 ) -> Tensor:
-    """How much each place of B images speaks for a class, as one stage of the backbone sees it.
+    """Compute how much each place of B images speaks for a class, as one stage of the backbone sees it.
 
-    Each channel of the stage's (C, h, w) output is weighted with its mean gradient of the class's logit; what is
-    positive of the sum is brought to H × W bilinearly, and divided by the image's own maximum. So heat compares
-    places of one image, not images.
+    Each channel of the stage's (C, h, w) output is weighted with its mean gradient of the class's logit; the
+    positive part of the sum is resized to H × W bilinearly and divided by the image's own maximum. So the map
+    compares places of one image, not images.
 
     Args:
         classifier: A trained network.
         images: (B, 3, H, W), uint8 or floating in [0, 1].
-        stage: One of the backbone's stages; the last where it is not given.
-        label: One of the classes; the one that each image is taken for where it is not given.
+        stage: One of the backbone's stages; None for the last.
+        label: One of the classes; None for each image's predicted one.
 
     Returns:
-        (B, H, W) float32 in [0, 1], on the processor: 1 at the hottest place, or 0 everywhere where nothing at
-        that stage speaks for the class.
+        (B, H, W) float32 in [0, 1], on the CPU: 1 at the highest place; all 0 where nothing at that stage speaks
+        for the class.
 
     Raises:
         BackboneError: There is no such stage; lists the names.
         ModuleError: There is no such class; lists the names.
         ExtraError: captum is not installed.
     """
-    backbone, head = classifier.module.backbone, classifier.module.head
+    network, backbone = classifier.network, classifier.network.backbone
     layer = backbone.stages[backbone.stage_names[-1 if stage is None else backbone.stage_index(stage)]]
     try:
         from captum.attr import LayerAttribution, LayerGradCam
@@ -54,9 +54,9 @@ def grad_cam(
         targets = classifier.probabilities(images).argmax(dim=1)
     else:
         targets = torch.full((len(images),), _class_index(classifier, label))
-    # Not the module itself: a FeatureClassifier runs its backbone without autograd. The hook on the stage asks for its
-    # output's gradients, frozen or not, and passes a copy on, which later layers may write over.
-    layer_cam = LayerGradCam(lambda inputs: head(backbone(inputs)), layer)
+    # The hook on the stage asks for its output's gradients, frozen or not, and passes a copy on, which later
+    # layers may overwrite.
+    layer_cam = LayerGradCam(network, layer)
     coarse = layer_cam.attribute(images, targets.to(images.device), relu_attributions=True)
     fine = LayerAttribution.interpolate(coarse, images.shape[-2:], "bilinear")
     evidence: Tensor = fine[:, 0].detach().float().cpu()

@@ -15,17 +15,19 @@ from torch import Tensor
 
 from lightning_transfer.data.decoding import Resize
 from lightning_transfer.data.image_list import ImageList
-from lightning_transfer.inference.loading import load_module
+from lightning_transfer.errors import ModuleError, TransferError
+from lightning_transfer.models.meta_init import meta_init
+from lightning_transfer.training.checkpoints import NETWORK, ORIGINS, load_part, read_checkpoint, upgrade
 from lightning_transfer.training.classifier import Classifier
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one image.
+    """The prediction for one image.
 
     Attributes:
         path: The file.
-        probabilities: By class name; they sum to 1.
+        probabilities: By class name; where each image has one class, they sum to 1.
     """
 
     path: Path
@@ -38,33 +40,41 @@ class Prediction:
 
     @property
     def probability(self) -> float:
-        """That of `label`."""
+        """The highest probability."""
         return self.probabilities[self.label]
+
+    def labels(self, threshold: float = 0.5) -> list[str]:
+        """Return the classes of a multi-label prediction, in their order.
+
+        >>> Prediction(Path("a.jpg"), {"cat": 0.9, "indoor": 0.7, "dog": 0.1}).labels()
+        ['cat', 'indoor']
+        """
+        return [name for name, probability in self.probabilities.items() if probability >= threshold]
 
 
 class ImageClassifier:
-    """A trained network, with what it knows of images: their size, how they are brought to it, the classes.
-
-    `load_classifier` makes one.
+    """A trained network with what it needs to know of images; `load_classifier` makes one.
 
     Args:
-        module: Backbone and head, in eval mode.
+        module: In eval mode.
 
     Attributes:
-        module: As above: (B, 3, H, W) uint8 images to (B, K) logits.
-        class_names: K names; where a run knew none, the numbers from 0 on.
+        module: As above.
+        network: Backbone and head, plain torch: (B, 3, H, W) uint8 images to (B, K) logits.
+        class_names: K names; numbers from 0 on where the data module had none.
         image_size: H and W, in pixels.
-        resize: "squash" or "crop", as in training; "squash" where the run's data module did not say.
+        resize: "squash" or "crop", as in training; "squash" where the data module did not say.
     """
 
     def __init__(self, module: Classifier) -> None:
         self.module = module
+        self.network = module.network
         self.class_names = module.class_names or tuple(map(str, range(module.num_classes)))
-        self.image_size = int(module.hparams["image_size"])
+        self.image_size = module.image_size
         self.resize = cast(Resize, module.resize or "squash")
 
     def classify(self, paths: Sequence[str | Path], batch_size: int = 32) -> list[Prediction]:
-        """Says of N image files what they show; for many, on a GPU, see the command `predict`.
+        """Classify N image files; for many files, on a GPU, see the command `predict`.
 
         Args:
             paths: N files.
@@ -88,26 +98,45 @@ class ImageClassifier:
         return predictions
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) images, uint8 or floating in [0, 1], to (B, K) float32 that sum to 1 in each row."""
+        """Return (B, K) float32 probabilities, on the CPU, of (B, 3, H, W) images, uint8 or floating in [0, 1]."""
         with torch.inference_mode():
-            logits: Tensor = self.module(images.to(self.module.device))
-        return logits.float().softmax(dim=1).cpu()
+            return self.network.probabilities(images.to(self.module.device)).cpu()
 
     def images(self, paths: Sequence[Path]) -> ImageList:
-        """Files, as the network wants to see them."""
+        """Make a data set of files, resized as the network needs them."""
         return ImageList(paths, self.image_size, self.resize)
 
 
-def load_classifier(path: str | Path) -> ImageClassifier:
-    """Reads a checkpoint of any of the three regimes; nothing else is needed.
+def load_classifier(path: str | Path, module_class: type[Classifier] | None = None) -> ImageClassifier:
+    """Load a checkpoint of any regime; nothing else is needed.
 
-    No code that may be in the file is run. The network computes in float32 on the processor; move it with
-    `.module.to("cuda")`.
+    No code in the file is run: only hyperparameters and tensors are read. The network computes in float32 on the
+    CPU; move it with `.module.to("cuda")`.
 
     Args:
         path: A file that `fit` saved.
+        module_class: Your subclass, where one made the checkpoint and its network is another than ours.
 
     Raises:
-        ModuleError: There is no such file, or it is none of this library's; names it.
+        ModuleError: There is no such file, or it is not this library's, or it is damaged; names it.
     """
-    return ImageClassifier(load_module(str(path)))
+    checkpoint = read_checkpoint(str(path))
+    upgrade(checkpoint, path)
+    try:
+        recorded = checkpoint["hyper_parameters"]
+        names = NETWORK if module_class is None else tuple(recorded)
+        arguments = {name: recorded[name] for name in names if name not in ORIGINS}
+        # The weights follow, so none are drawn.
+        with meta_init():
+            module = (module_class or Classifier)(
+                **{**arguments, **dict.fromkeys(ORIGINS), "audit_freezing": False}
+            )
+        load_part(module.network, checkpoint, "network", str(path), assign=True)
+        module.on_load_checkpoint(checkpoint)
+        classes = module.class_names
+        if classes is not None and [type(name) for name in classes] != [str] * module.num_classes:
+            raise ModuleError(f"class_names={classes!r}: wanted {module.num_classes} names.")
+    except (TransferError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModuleError(f"{path} is damaged, or of another version of this library ({reason}).") from error
+    return ImageClassifier(module.float().to(memory_format=torch.channels_last).eval())

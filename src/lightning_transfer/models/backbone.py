@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torchvision import models
 
 from lightning_transfer.errors import BackboneError
-from lightning_transfer.models.modes import eval_mode
+from lightning_transfer.models.freezing import eval_mode
 from lightning_transfer.models.providers import torchvision
 from lightning_transfer.models.providers.torchvision import Normalisation
 from lightning_transfer.models.weights import find_weights, load_weights, read_weights
@@ -51,7 +51,8 @@ class Backbone(nn.Module):
     It owns its normalisation, so that no data module and no exported model can forget it.
 
     Args:
-        name: The network's name in torchvision; see `lightning_transfer.models.providers.torchvision.network_names`.
+        name: The network's name in torchvision; see
+            `lightning_transfer.models.providers.torchvision.network_names`.
         weights: A torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …), the path of a .pth or .safetensors
             file with torchvision's own keys (the classifier's may be absent), "bundled" for those that come with
             this library (mobilenet_v3_small), or None for random ones.
@@ -139,8 +140,8 @@ class Backbone(nn.Module):
             stage: The first stage of the suffix.
 
         Returns:
-            The backbone up to the cut, and what follows; `suffix(prefix(images))` is `backbone(images)`. Both share
-            this backbone's layers.
+            The backbone up to the cut, and what follows; `suffix(prefix(images))` is `backbone(images)`. Both
+            share this backbone's layers.
 
         Raises:
             BackboneError: There is no such stage.
@@ -175,7 +176,7 @@ class Backbone(nn.Module):
         return channels, height, width
 
     def fingerprint(self) -> str:
-        """64 hexadecimal digits that stand for what this backbone computes: its stages and every number in them."""
+        """Return 64 hexadecimal digits that depend on the stages and every number in them."""
         digest = hashlib.sha256(f"{self.name} {self.stage_names}".encode())
         for key, value in self.state_dict().items():
             array = value.detach().cpu().contiguous()

@@ -1,8 +1,9 @@
-"""Freezing and unfreezing a module, completely, and the parameter groups of a network that unfreezes stage by stage."""
+"""Freeze and unfreeze modules completely; parameter groups for a network that unfreezes stage by stage."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -11,10 +12,10 @@ Stages = Mapping[str, nn.Module]
 
 
 def freeze(module: nn.Module) -> None:
-    """Makes a module a constant: no gradients, and eval mode all through.
+    """Make a module constant: no gradients, and eval mode throughout.
 
-    Eval mode matters as much as `requires_grad`: a BatchNorm layer in training mode normalises with the batch's
-    statistics and lets its running ones drift, whether its parameters train or not.
+    Eval mode matters as much as `requires_grad`: in training mode a BatchNorm layer normalises with the batch's
+    statistics and updates its running ones, whether its parameters train or not.
 
     >>> layer = nn.BatchNorm2d(3)
     >>> freeze(layer)
@@ -26,13 +27,13 @@ def freeze(module: nn.Module) -> None:
 
 
 def unfreeze(module: nn.Module) -> None:
-    """Undoes `freeze`: gradients, and training mode all through."""
+    """Undo `freeze`: gradients, and training mode throughout."""
     module.requires_grad_(True)
     module.train()
 
 
 def is_trainable(module: nn.Module) -> bool:
-    """Whether any of a module's parameters asks for gradients.
+    """Return whether any parameter of a module requires gradients.
 
     >>> layer = nn.Linear(3, 2)
     >>> freeze(layer)
@@ -42,14 +43,26 @@ def is_trainable(module: nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in module.parameters())
 
 
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into eval mode for a while; afterwards each submodule gets its own mode back."""
+    training = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in training.items():
+            part.training = mode
+
+
 def parameter_groups(
     stages: Stages, lr: float, layer_decay: float = 1.0, weight_decay: float = 0.0
 ) -> list[dict[str, Any]]:
-    """A named parameter group a stage, for any optimizer of torch that knows weight decay.
+    """Make one named parameter group a stage, for any torch optimizer with weight decay.
 
-    All groups are there from the start, frozen or not: one that is added later breaks half of torch's
-    learning-rate schedulers. Biases, norms and whatever else is a vector are not decayed; where a stage has such,
-    they are a second group, "<stage>.no_decay".
+    All groups exist from the start, frozen or not: adding one later breaks half of torch's learning-rate
+    schedulers. Biases, norms and all other vectors are not decayed; they form a second group,
+    "<stage>.no_decay".
 
     Args:
         stages: Names and modules, from the input to the output.

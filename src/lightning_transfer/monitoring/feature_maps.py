@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_transfer.models.backbone import Backbone
-from lightning_transfer.models.modes import eval_mode
+from lightning_transfer.models.freezing import eval_mode
 from lightning_transfer.monitoring.drawing import Drawing
 from lightning_transfer.monitoring.images import evenly, validation_images
 from lightning_transfer.monitoring.network import backbone_of

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
 from lightning_transfer.models.backbone import Backbone
-from lightning_transfer.models.modes import eval_mode
+from lightning_transfer.models.freezing import eval_mode
 from lightning_transfer.monitoring.drawing import Drawing
 from lightning_transfer.monitoring.network import backbone_of
 

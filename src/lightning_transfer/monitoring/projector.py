@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_transfer.errors import CallbackError
-from lightning_transfer.models.modes import eval_mode
+from lightning_transfer.models.freezing import eval_mode
 from lightning_transfer.monitoring.images import evenly, validation_images
 from lightning_transfer.monitoring.validation import ValidationDrawing, class_names_of, in_order
 

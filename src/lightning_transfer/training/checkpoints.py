@@ -1,8 +1,9 @@
-"""What one run takes from another's checkpoint, and whether a run can go on from it exactly."""
+"""Read checkpoints: what they hold, what a new run takes from them, whether a run can resume exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,30 @@ from lightning_transfer.training.sidecar import check_sidecar
 # Hyperparameters that name files. A checkpoint holds what was in them.
 ORIGINS = ("weights", "head_from", "init_from")
 HEAD = ("num_classes", "pool", "hidden")
-BASE = ("backbone", "last_stage")
+BACKBONE = ("backbone", "last_stage")
 # Those that say which network it is; the others say how it was trained.
-NETWORK = (*BASE, *HEAD, "image_size", "dropout")
+NETWORK = (*BACKBONE, *HEAD, "image_size", "dropout", "task")
+VERSION_KEY = "lightning_transfer_version"
+# What version 0.1, whose checkpoints do not name it, called things.
+OLD_NAMES = {
+    "base": "backbone",
+    "until": "last_stage",
+    "lr_decay": "layer_decay",
+    "start_from": "init_from",
+    "audit": "audit_freezing",
+}
 
 
 def check_file(path: str) -> None:
-    """Looks at a checkpoint's file without reading what is in it.
+    """Check a checkpoint's file without loading it.
 
     Raises:
-        ModuleError: It is none of this machine's, there is none, or it is not as it was saved.
+        ModuleError: It is not a local file, does not exist, or is not as it was saved.
     """
     if "://" in path:
         raise ModuleError(
-            f"{path} is not a file of this machine, and checkpoints are read from nowhere else: download it from "
-            "where you trust, and pass the file."
+            f"{path} is not a local file, and checkpoints are read from nowhere else: download it from a source "
+            "that you trust, and pass the file."
         )
     if not Path(path).is_file():
         raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
@@ -38,12 +48,12 @@ def check_file(path: str) -> None:
 
 
 def read_checkpoint(path: str, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU, without running code that may be in it.
+    """Read a checkpoint, without running code that may be in it.
 
     Args:
-        path: A file of this machine.
-        map_location: Where to instead; as `torch.load` takes it.
-        weights_only: Said outright, so that no variable of the environment changes it.
+        path: A local file.
+        map_location: As for `torch.load`.
+        weights_only: Passed explicitly, so that no environment variable changes it.
 
     Raises:
         ModuleError: There is no such file, it is not as it was saved, or it cannot be read.
@@ -62,9 +72,9 @@ def read_checkpoint(path: str, map_location: Any = "cpu", weights_only: bool = T
 
 
 def recorded_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters that are safe to be read as if they had been typed.
+    """Return the hyperparameters that are as safe as if they had been typed.
 
-    These are numbers, and words where a network is named; what else a file holds might name a class, which the
+    These are numbers, and strings that describe the network; any other string might name a class, which the
     command line would import and call.
     """
     return {
@@ -74,33 +84,73 @@ def recorded_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_start(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Reads the checkpoint that a run starts from, and compares what backbone and head were made with.
-
-    Args:
-        path: Of one of this library's modules.
-        arguments: The new run's hyperparameters.
+def check_same_network(checkpoint: Mapping[str, Any], arguments: Mapping[str, Any], path: str) -> None:
+    """Compare a checkpoint's backbone and head with a new run's arguments, where these are given.
 
     Raises:
-        ModuleError: Not such a checkpoint, or one of another backbone or head; names both values.
+        ModuleError: They differ; names both values.
     """
-    checkpoint = read_checkpoint(path)
+    recorded = checkpoint["hyper_parameters"]
+    for name in (*BACKBONE, *HEAD):
+        ours = arguments[name]
+        if recorded[name] != ours and not (name == "num_classes" and ours is None):
+            raise ModuleError(
+                f"{path} was trained with {name}={recorded[name]!r}, this run has {name}={ours!r}: pass the same "
+                "value, or another checkpoint."
+            )
+
+
+def version() -> str:
+    """Return this library's version, which its checkpoints record."""
+    return metadata.version("lightning-transfer")
+
+
+def upgrade(checkpoint: dict[str, Any], path: object = "This checkpoint") -> None:
+    """Give a checkpoint of version 0.1 today's names, in place; others stay as they are.
+
+    Raises:
+        ModuleError: It is not this library's, or older than 0.1's last form.
+    """
     if "class_names" not in checkpoint:
         raise ModuleError(f"{path} was not made by a lightning-transfer module.")
-    recorded = checkpoint["hyper_parameters"]
-    for name in (*BASE, *HEAD):
-        if recorded[name] != arguments[name]:
-            raise ModuleError(
-                f"{path} was trained with {name}={recorded[name]!r}, this run has {name}={arguments[name]!r}: "
-                "pass the same value, or another checkpoint."
-            )
-    return checkpoint
+    if "resize" not in checkpoint:
+        raise ModuleError(f"{path} does not say how images are resized, as early versions did not: train again.")
+    if VERSION_KEY in checkpoint:
+        return
+    arguments = {OLD_NAMES.get(name, name): value for name, value in checkpoint["hyper_parameters"].items()}
+    checkpoint["hyper_parameters"] = {"task": "single_label", **arguments}
+    checkpoint["state_dict"] = {
+        f"network.{key.replace('base.', 'backbone.', 1)}" if key.startswith("base.") else f"network.{key}": value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith(("base.", "head."))
+    }
+    checkpoint[VERSION_KEY] = "0.1"
+
+
+def check_resumable(checkpoint: Mapping[str, Any], path: object) -> None:
+    """Refuse to resume a run of version 0.1, whose callbacks kept other states.
+
+    Raises:
+        ModuleError: So it is; says how to continue from its weights.
+    """
+    if checkpoint.get(VERSION_KEY, "0.1") == "0.1":
+        raise ModuleError(
+            f"{path} was saved by lightning-transfer 0.1, whose runs this version tests but does not resume: "
+            f"begin a new run with init_from={path} (--model.init_from), or resume with 0.1."
+        )
 
 
 def load_part(
     module: nn.Module, checkpoint: Mapping[str, Any], part: str, path: str, assign: bool = False
 ) -> None:
-    """Copies one part of a checkpoint's weights, "backbone" or "head", into a module; or puts it there, to `assign`.
+    """Load one part of a checkpoint's weights into a module.
+
+    Args:
+        module: Which.
+        checkpoint: As read.
+        part: The part's prefix in the checkpoint's keys, such as "network.head".
+        path: Of the checkpoint, for the error.
+        assign: Take the checkpoint's tensors instead of copying them.
 
     Raises:
         ModuleError: The shapes differ.
@@ -112,13 +162,13 @@ def load_part(
 
 
 def check_same_backbone(backbone: nn.Module, checkpoint: Mapping[str, Any], path: str) -> None:
-    """A head knows the features of the backbone it was trained on, and no others.
+    """Check that a checkpoint's head was trained on the features of this backbone.
 
     Raises:
         ModuleError: The backbone in the checkpoint has other weights.
     """
     ours = backbone.state_dict()
-    theirs = _part(checkpoint, "backbone")
+    theirs = _part(checkpoint, "network.backbone")
     if ours.keys() != theirs.keys() or any(not torch.equal(ours[key], theirs[key]) for key in ours):
         raise ModuleError(
             f"The head in {path} was trained on a backbone with other weights "
@@ -133,13 +183,13 @@ def _part(checkpoint: Mapping[str, Any], part: str) -> dict[str, Tensor]:
 
 
 def between_epochs(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint was saved where an epoch and its validation were over, or before any.
+    """Return whether a checkpoint was saved between epochs, their validation included.
 
-    From anywhere else Lightning goes on with the batches of the epoch's beginning, and leaves out hooks and
-    scheduler steps (https://github.com/Lightning-AI/pytorch-lightning/issues/21901).
+    From within an epoch Lightning resumes with the epoch's first batches, and skips hooks and scheduler steps
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/21901).
     """
     if "loops" not in checkpoint:
-        return True  # weights alone, which Lightning refuses to go on from
+        return True  # weights alone, which Lightning refuses to resume
     loop = checkpoint["loops"]["fit_loop"]
     epochs = loop["epoch_progress"]["total"]
     if epochs["started"] == epochs["processed"]:

@@ -1,92 +1,126 @@
-"""What all regimes share in training: the step, the scores, the optimizer.
+"""What all regimes share in training: network, steps, scores, optimizer, checkpoints.
 
-Shapes: B batch, H W image, K classes.
+Shapes: B batch, C channels, H W image, h w feature map, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from pathlib import Path
+from typing import IO, Any, Self, cast
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.optim import AdamW
 
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.history import History
+from lightning_transfer.callbacks.step_seeds import StepSeeds
+from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.models.freezing import is_trainable, parameter_groups
-from lightning_transfer.models.head import Pool
-from lightning_transfer.training.checkpoints import between_epochs
-from lightning_transfer.training.epoch_scores import EpochScores
-from lightning_transfer.training.guarded_network import GuardedNetwork
-from lightning_transfer.training.loss import ClassWeights, TrainingLoss
+from lightning_transfer.models.backbone import Backbone
+from lightning_transfer.models.freezing import Stages, parameter_groups
+from lightning_transfer.models.head import Head, Pool
+from lightning_transfer.models.network import HEAD, TransferNetwork
+from lightning_transfer.training.checkpoints import (
+    ORIGINS,
+    VERSION_KEY,
+    between_epochs,
+    check_file,
+    check_resumable,
+    check_same_backbone,
+    check_same_network,
+    load_part,
+    read_checkpoint,
+    upgrade,
+    version,
+)
+from lightning_transfer.training.data_contract import (
+    balance,
+    check_agreement,
+    checked_names,
+    input_stage,
+    sizes_of,
+    task_of,
+)
 from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
+from lightning_transfer.training.optimizers import make_optimizer
+from lightning_transfer.training.task import SCORES, TASKS, ClassWeights, EpochScores, TaskName
 from lightning_transfer.utils.lightning import find_callbacks
 
 Batch = tuple[Tensor, Tensor]
-SPLITS = ("train", "validation", "test")
 
 
-class Classifier(GuardedNetwork):
-    """A network that trains; the regimes are its subclasses.
+class Classifier(LightningModule):
+    """A backbone that never trains, and a head that does; the regimes are the subclasses.
 
     It logs `<split>/loss`, `<split>/accuracy`, `<split>/auroc` and `<split>/f1` for train, validation and test.
-    The training loss is what is minimised, that of validation and test plain cross-entropy. Before each training
-    batch it seeds torch from (seed, epoch, batch), so that dropout, too, is the same whether or not the run was
-    stopped in between.
+    The training loss is what is minimised; that of validation and test has no smoothing and no class weights.
+
+    A checkpoint is enough: it holds backbone, head, class names, image size and resizing.
 
     Args:
-        backbone: The network's name in torchvision.
-        weights: A torchvision weights name, a path, "bundled", or None for random; see `Backbone`. A checkpoint
-            records None here, since it holds the weights itself.
-        last_stage: The last stage of the backbone that is kept; all where it is not given.
-        num_classes: K.
-        image_size: H and W of the images, in pixels.
+        backbone: The network's name; see `Backbone`.
+        weights: A weights name, a path, "bundled", or None for random; see `Backbone`. A checkpoint records None
+            here, since it holds the weights.
+        last_stage: The last stage of the backbone to keep; None for all.
+        num_classes: K; None for the data module's.
+        image_size: H and W of the images, in pixels; None for the data module's.
         pool: How the head takes the feature map: "flatten", "avg" or "max".
         hidden: Width of the head's hidden layer; 0 for none.
         dropout: Share of the hidden units that each training step leaves out.
         lr: Learning rate of the head.
-        layer_decay: Factor of the learning rate from the head to the last stage of the backbone, and from each stage to
-            the one before it.
-        weight_decay: AdamW's; biases and norms have none.
-        warmup_steps: Over how many optimizer steps the rate of a stage rises, from its own unfreeze on.
+        layer_decay: Factor of the learning rate from the head to the last stage of the backbone, and from each
+            stage to the one before it.
+        weight_decay: The optimizer's; biases and norms have none.
+        optimizer: A class of `torch.optim`.
+        optimizer_options: Its further arguments.
+        warmup_steps: Over how many optimizer steps the learning rate of a stage rises, from its own unfreezing on.
         scheduler: "cosine", "one_cycle", "plateau" or any class of `torch.optim.lr_scheduler`; None for constant
-            rates.
+            learning rates.
         scheduler_options: The scheduler's arguments; the length of the run is filled in.
-        scheduler_interval: Whether it counts "step"s or "epoch"s; where it is not given, steps for cosine and
-            one-cycle, epochs for the others.
-        scheduler_monitor: The validation score that a plateau is judged by.
+        scheduler_interval: Whether it counts "step"s or "epoch"s; None for steps with cosine and one-cycle, epochs
+            with the others.
+        scheduler_monitor: The validation score that a plateau watches.
         label_smoothing: Share of the label that is spread evenly over all classes.
-        class_weights: K factors of the loss, or "balanced": N / (K · samples of the class).
-        head_from: A checkpoint whose head is taken: of a feature extraction on the same backbone.
-        init_from: A checkpoint whose backbone and head are taken; `weights` are not looked for then.
+        class_weights: K factors of the loss, or "balanced".
+        task: "single_label" or "multi_label"; None for the data module's.
+        head_from: A checkpoint to take the head from, of a feature extraction on the same backbone.
+        init_from: A checkpoint to take backbone and head from; `weights` are not looked for then.
         seed: Of dropout.
-        audit_freezing: Compare every parameter and buffer as `FreezeAudit` does.
+        audit_freezing: Bring along `FreezeAudit`.
+
+    Attributes:
+        network: Backbone and head, plain torch.
+        class_names: K names, from the data module.
+        resize: How the data module resizes images, "squash" or "crop".
+        pretrained_weights: Where the backbone's weights came from.
+        input_stage: What a batch of the current data module is: None for images, else features that enter the
+            network at this stage.
 
     Raises:
-        BackboneError: See `Network`.
-        ModuleError: See `Network`; or an argument that is out of range.
+        BackboneError: See `Backbone`.
+        ModuleError: An argument out of range, or a checkpoint to start from that does not fit.
     """
 
     def __init__(
         self,
         backbone: str = "vgg16",
+        *,
         weights: str | None = "DEFAULT",
         last_stage: str | None = None,
-        num_classes: int = 2,
-        image_size: int = 150,
+        num_classes: int | None = None,
+        image_size: int | None = None,
         pool: Pool = "flatten",
         hidden: int = 256,
         dropout: float = 0.5,
         lr: float = 1e-4,
         layer_decay: float = 0.5,
         weight_decay: float = 1e-2,
+        optimizer: str = "AdamW",
+        optimizer_options: dict[str, Any] | None = None,
         warmup_steps: int = 0,
         scheduler: str | None = None,
         scheduler_options: dict[str, Any] | None = None,
@@ -94,66 +128,125 @@ class Classifier(GuardedNetwork):
         scheduler_monitor: str = "validation/loss",
         label_smoothing: float = 0.0,
         class_weights: ClassWeights = None,
+        task: TaskName | None = None,
         head_from: str | None = None,
         init_from: str | None = None,
         seed: int = 0,
         audit_freezing: bool = True,
     ) -> None:
-        super().__init__(
-            backbone, weights, last_stage, num_classes, image_size, pool, hidden, dropout, head_from, init_from
-        )
+        super().__init__()
         self.save_hyperparameters()
+        if head_from and init_from:
+            raise ModuleError("head_from and init_from are both given: init_from brings the head along.")
+        if not 0 < layer_decay <= 1:
+            raise ModuleError(f"layer_decay={layer_decay}: wanted a factor above 0, at most 1.")
+        if scheduler_monitor not in (names := [f"validation/{score}" for score in SCORES]):
+            raise ModuleError(f"scheduler_monitor={scheduler_monitor!r}: wanted one of {', '.join(names)}.")
+        if task is not None and task not in TASKS:
+            raise ModuleError(f"task={task!r}: wanted one of {', '.join(TASKS)}, or None for the data's.")
         self.lr = lr
-        self.seed = seed
-        self.scores = nn.ModuleDict({f"{split}_scores": EpochScores(split, num_classes) for split in SPLITS})
-        self.loss = TrainingLoss(num_classes, label_smoothing, class_weights)
+        self.pretrained_weights = weights
+        self.class_names: tuple[str, ...] | None = None
+        self.resize: str | None = None
+        self.input_stage: str | None = None
         self._train_scores: dict[str, Tensor] = {}
         self._optimized_lr = lr
         self._resumes_between_epochs = True
-        if not 0 < layer_decay <= 1:
-            raise ModuleError(f"layer_decay={layer_decay}: wanted a factor above 0, at most 1.")
-        if scheduler_monitor not in self._scores("validation").names:
-            names = ", ".join(self._scores("validation").names)
-            raise ModuleError(f"scheduler_monitor={scheduler_monitor!r}: wanted one of {names}.")
-        self.configure_backbone()
+        self._start: dict[str, Any] | None = None
+        self.network = TransferNetwork(Backbone(backbone, None if init_from else weights, last_stage))
+        self.backbone.requires_grad_(False)
+        if init_from or head_from:
+            self._read_start()
+        if num_classes is not None and image_size is not None:
+            self._build(num_classes, image_size, task)
 
-    def configure_backbone(self) -> None:
-        """Where a regime says which part of the backbone never trains."""
+    @property
+    def backbone(self) -> Backbone:
+        """The pretrained network without its classifier."""
+        return self.network.backbone
+
+    @property
+    def head(self) -> nn.Module:
+        """The classifier on the backbone."""
+        return self.stages[HEAD]
+
+    @property
+    def stages(self) -> Stages:
+        """What may ever train, from the input to the output: what callbacks unfreeze and the optimizer has."""
+        self._ensure_built()
+        return {HEAD: self.network.stages[HEAD]}
+
+    @property
+    def num_classes(self) -> int:
+        """K; known once the data module is set up."""
+        return int(self.hparams["num_classes"])
+
+    @property
+    def image_size(self) -> int:
+        """H and W of the images, in pixels; known once the data module is set up."""
+        return int(self.hparams["image_size"])
+
+    def build_head(self) -> nn.Module:
+        """Make the head; override for another one, from `self.backbone`, `self.num_classes`, `self.image_size`."""
+        shape = self.backbone.out_shape(self.image_size)
+        return Head(
+            shape, self.num_classes, **{name: self.hparams[name] for name in ("pool", "hidden", "dropout")}
+        )
+
+    def cached_backbone(self, trainer: Trainer, cache_prefix: bool = False) -> Backbone | None:
+        """Return the part of the backbone whose outputs are stored before training; None to train on images.
+
+        Args:
+            trainer: The one that will fit.
+            cache_prefix: Whether to store also what only never trains in this run.
+        """
+        return None
+
+    def default_callbacks(self) -> list[Callback]:
+        """Make the callbacks that this module brings along, unless the Trainer has one of the same class."""
+        audit: list[Callback] = [FreezeAudit()] if self.hparams["audit_freezing"] else []
+        return [*audit, StepSeeds(self.hparams["seed"]), StopOnNonFinite(), History()]
+
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """Bring along `default_callbacks`; called by Lightning."""
+        return [made for made in self.default_callbacks() if not find_callbacks(self.trainer, type(made))]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute (B, K) logits of images (B, 3, H, W), or of features where the data module serves those."""
+        if self.input_stage is None:
+            logits: Tensor = self.network(inputs)
+            return logits
+        return self.network.forward_from(self.input_stage, inputs)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """Return the loss of a batch."""
         inputs, labels = batch
         logits = self(inputs)
         self._scores("train").add(logits, labels)
-        loss: Tensor = self.loss(logits, labels)
-        return loss
+        return self.task.training_loss(logits, labels)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Keeps the logits of a batch for the epoch's scores, and gives them to callbacks that draw."""
+        """Count a batch for the epoch's scores, and return its logits for callbacks that plot them."""
         logits: Tensor = self(batch[0])
         self._scores("validation").add(logits, batch[1])
         return logits
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Keeps the logits of a batch for the epoch's scores."""
+        """Count a batch for the scores."""
         self._scores("test").add(self(batch[0]), batch[1])
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """(B, K) probabilities."""
-        return cast(Tensor, self(batch[0])).float().softmax(dim=1)
-
-    def configure_callbacks(self) -> Sequence[Callback]:
-        """The audit, unless none is wanted, and the history; not where the Trainer has its own."""
-        wanted = [FreezeAudit, History] if self.hparams["audit_freezing"] else [History]
-        return [kind() for kind in wanted if not find_callbacks(self.trainer, kind)]
+        """Return (B, K) probabilities."""
+        return self.task.probabilities(self(batch[0]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW on all stages, frozen or not, and the schedule of their rates."""
-        options = self.hparams
+        """Make the optimizer on all stages, frozen or not, and the schedule of their learning rates."""
+        options, trainer = self.hparams, self.trainer
         groups = parameter_groups(self.stages, self.lr, options["layer_decay"], options["weight_decay"])
-        # One pass over memory in place of ten; but Lightning's float16 scaler cannot clip gradients with it.
-        fused = self.trainer.precision != "16-mixed"
-        optimizer = AdamW(groups, fused=fused)
+        # Lightning's mixed precisions refuse to clip gradients of a fused optimizer, and float16 needs unscaling.
+        clips = trainer.gradient_clip_val is not None
+        fused = trainer.precision != "16-mixed" and not (clips and str(trainer.precision).endswith("-mixed"))
+        optimizer = make_optimizer(options["optimizer"], groups, options["optimizer_options"] or {}, fused)
         self._optimized_lr = self.lr
         schedule = lr_schedule(
             optimizer,
@@ -161,120 +254,187 @@ class Classifier(GuardedNetwork):
             options["scheduler_options"] or {},
             options["scheduler_interval"],
             options["warmup_steps"],
-            self.trainer.estimated_stepping_batches if options["scheduler"] else 0,
-            self.trainer.max_epochs or 0,
+            trainer.estimated_stepping_batches if options["scheduler"] else 0,
+            trainer.max_epochs or 0,
         )
         if schedule is None:
             return optimizer
-        # Lightning's types name torch's own schedulers alone; what it asks for are their methods.
+        # Lightning's types name torch's own schedulers alone; it asks for their methods.
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cast(Any, schedule), "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Steps the schedule, which is none of torch's own classes, as Lightning would."""
+        """Step the schedule, which is not a class of torch's, as Lightning would."""
         scheduler.step()
 
     def setup(self, stage: str) -> None:
-        """Counts the classes, where they are to be balanced.
+        """Take from the data module what it knows: classes, image size, resizing, and what a batch is.
 
         Raises:
-            ModuleError: Nobody has counted them; or see `Network`.
+            ModuleError: It contradicts the module's arguments or its checkpoint, or says nothing where it must.
         """
-        super().setup(stage)
-        if stage != "fit" or not self.loss.balanced:
-            return
-        counts = getattr(getattr(self.trainer, "datamodule", None), "class_counts", None)
-        if counts is None:
-            raise ModuleError(
-                'class_weights="balanced" needs a data module that has class_counts(split), as those of this '
-                "library do: pass one, or a weight for each class."
-            )
-        self.loss.balance(counts("train"))
+        self._ensure_built()
+        data: Any = getattr(self.trainer, "datamodule", None)
+        check_agreement(data, self.hparams)
+        if (task := task_of(data)) is not None:
+            self._set_task(task)
+        self.class_names = checked_names(getattr(data, "class_names", None), self.class_names)
+        self.resize = getattr(data, "resize", self.resize)
+        self.input_stage = input_stage(data, self.backbone)
+        if stage == "fit" and self.task.balanced:
+            balance(self.task, data)
 
     def on_fit_start(self) -> None:
-        """Takes over a rate that a finder has found, and refuses to go on from the middle of an epoch.
+        """Apply a learning rate that a finder has found, and refuse to resume from the middle of an epoch.
 
         Raises:
             ModuleError: The checkpoint was saved in the middle of an epoch.
         """
-        self.train()  # after a fit or a prediction before this one parts are in eval mode, and nobody else would
+        self.train()  # an earlier fit or prediction left parts in eval mode
         if self.trainer.ckpt_path is not None and not self._resumes_between_epochs:
             raise ModuleError(
-                f"{self.trainer.ckpt_path} was saved in the middle of an epoch, from where a run cannot go on as "
-                "if it had not been stopped: resume from a checkpoint of an epoch's end (ModelCheckpoint without "
-                "every_n_train_steps), or begin a new run with init_from."
+                f"{self.trainer.ckpt_path} was saved in the middle of an epoch, from where a run cannot continue "
+                "as if it had not been stopped: resume from a checkpoint of an epoch's end (ModelCheckpoint "
+                "without every_n_train_steps), or begin a new run with init_from."
             )
         if self.lr != self._optimized_lr:
-            # A finder gives every group the same rate, and nothing of it to the schedule.
+            # A finder gives every group the same learning rate, and does not tell the schedule.
             self.trainer.strategy.setup_optimizers(self.trainer)
 
     def on_train_epoch_start(self) -> None:
-        """Brings what is frozen into eval mode here, since Lightning sets modes of its own around validation."""
+        """Put the frozen backbone into eval mode, since Lightning sets modes of its own around validation."""
         self._scores("train").reset()
-        for stage in self.backbone.stages.values():
-            stage.train(is_trainable(stage))
+        self.backbone.eval()
 
     def on_validation_epoch_start(self) -> None:
-        """Forgets what an epoch that was broken off may have left."""
+        """Forget what an interrupted epoch may have left."""
         self._scores("validation").reset()
 
     def on_test_epoch_start(self) -> None:
-        """Forgets what an epoch that was broken off may have left."""
+        """Forget what an interrupted epoch may have left."""
         self._scores("test").reset()
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seeds torch, so that a step's randomness depends on nothing before it."""
-        entropy = [self.seed, self.current_epoch, batch_idx, self.global_rank]
-        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
-        # torch.manual_seed would note a traceback for each kind of device that is not in use: a third of a step.
-        torch.default_generator.manual_seed(seed)
-        if self.device.type != "cpu":
-            torch.get_device_module(self.device).manual_seed(seed)
-
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Computes the training scores with the last batch, so that a checkpoint after validation has them.
-
-        Raises:
-            TrainingError: The loss is no number any more.
-        """
-        super().on_train_batch_end(outputs, batch, batch_idx)
+        """Compute the training scores with the last batch, so that a checkpoint after validation has them."""
         if self.trainer.is_last_batch:
-            self._train_scores = self._scores("train").compute(self.loss)
-            self.check_finite("training loss", self._train_scores["train/loss"])
+            self._train_scores = self._scores("train").compute()
 
     def on_train_epoch_end(self) -> None:
-        """Logs the training scores."""
-        self._log_scores(self._train_scores or self._scores("train").compute(self.loss))
+        """Log the training scores."""
+        self._log_scores(self._train_scores or self._scores("train").compute())
         self._train_scores = {}
         schedule = self._lr_schedule()
         if schedule is not None:
             schedule.epoch_end()
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the validation scores; the sanity check's few batches have none worth the name."""
+        """Log the validation scores; skip the sanity check."""
         if self.trainer.sanity_checking:
             return
-        scores = self._scores("validation").compute(F.cross_entropy)
-        if self.trainer.state.fn is TrainerFn.FITTING:
-            self.check_finite("validation loss", scores["validation/loss"])
+        scores = self._scores("validation").compute()
         self._log_scores(scores)
         schedule = self._lr_schedule()
         if schedule is not None and self.trainer.state.fn is TrainerFn.FITTING:
             schedule.validation_end(float(scores[self.hparams["scheduler_monitor"]]))
 
     def on_test_epoch_end(self) -> None:
-        """Logs the test scores."""
-        self._log_scores(self._scores("test").compute(F.cross_entropy))
+        """Log the test scores."""
+        self._log_scores(self._scores("test").compute())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the epoch's training scores, which are logged only after validation has saved."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["train_scores"] = self._train_scores
+        """Make the checkpoint enough: what the data said is inside, and no file has to be looked for."""
+        checkpoint[VERSION_KEY] = version()
+        checkpoint["class_names"] = self.class_names
+        checkpoint["resize"] = self.resize
+        checkpoint["pretrained_weights"] = self.pretrained_weights
+        task = next(name for name, cls in TASKS.items() if cls is type(self.task))
+        checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], "task": task, **dict.fromkeys(ORIGINS)}
+        checkpoint["train_scores"] = self._train_scores  # logged only after validation has saved
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes them back, and notes whether a run can go on from there exactly."""
-        super().on_load_checkpoint(checkpoint)
+        """Take back what `on_save_checkpoint` has put in.
+
+        Raises:
+            ModuleError: The checkpoint is not this library's, of other classes than the data, or of a version
+                that this one can test but not resume.
+        """
+        trainer = self._trainer
+        if trainer is not None and trainer.state.fn is TrainerFn.FITTING:
+            check_resumable(checkpoint, trainer.ckpt_path)
+        upgrade(checkpoint)
+        self.class_names = checked_names(self.class_names, checkpoint["class_names"])
+        self.resize = checkpoint["resize"]
+        self.pretrained_weights = checkpoint["pretrained_weights"]
         self._train_scores = checkpoint.get("train_scores", {})
         self._resumes_between_epochs = between_epochs(checkpoint)
+
+    @_restricted_classmethod
+    def load_from_checkpoint(  # noqa: D417  # the other arguments are Lightning's
+        cls,  # noqa: N805
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Load as Lightning does, but only a local file as it was saved, and without running code in it.
+
+        Args:
+            weights_only: False to run code that the file may hold.
+            **arguments: In place of the checkpoint's own.
+
+        Raises:
+            ModuleError: There is no such file, or it is not as it was saved; names it.
+        """
+        if isinstance(checkpoint_path, str | Path):
+            check_file(str(checkpoint_path))
+        # A file may name a function there, which would call any class that the arguments name.
+        arguments["_instantiator"] = None
+        safely = weights_only is not False
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, safely, **arguments
+        )
+
+    def _ensure_built(self) -> None:
+        """Make head and task, where the data module had to be asked for the number of classes first."""
+        if self.network.head is not None:
+            return
+        data: Any = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        self._build(*sizes_of(data, self.hparams), self.hparams["task"] or task_of(data))
+
+    def _build(self, num_classes: int, image_size: int, task: TaskName | None) -> None:
+        self.save_hyperparameters({"num_classes": num_classes, "image_size": image_size})
+        self.network.head = self.build_head()
+        self._set_task(task or "single_label")
+        self.save_hyperparameters({"task": task})  # None until the data have said
+        if self._start is not None:
+            path = self.hparams["init_from"] or self.hparams["head_from"]
+            check_same_network(self._start, self.hparams, path)
+            load_part(self.head, self._start, "network.head", path)
+            self._start = None
+
+    def _set_task(self, name: TaskName) -> None:
+        self.save_hyperparameters({"task": name})
+        options = self.hparams
+        self.task = TASKS[name](self.num_classes, options["label_smoothing"], options["class_weights"])
+        self.network.activation = self.task.activation
+        losses = {"train": self.task.training_loss, "validation": self.task.loss, "test": self.task.loss}
+        self.scores = nn.ModuleDict(
+            {f"{split}_scores": EpochScores(split, self.task, loss) for split, loss in losses.items()}
+        )
+
+    def _read_start(self) -> None:
+        """Take the backbone from `init_from`, or check that of `head_from`; the head follows once it is made."""
+        path = self.hparams["init_from"] or self.hparams["head_from"]
+        self._start = read_checkpoint(path)
+        upgrade(self._start, path)
+        check_same_network(self._start, self.hparams, path)
+        if self.hparams["init_from"]:
+            load_part(self.backbone, self._start, "network.backbone", path)
+            self.pretrained_weights = self._start["pretrained_weights"]
+        else:
+            check_same_backbone(self.backbone, self._start, path)
+        self.class_names = self._start["class_names"]
 
     def _scores(self, split: str) -> EpochScores:
         return cast(EpochScores, self.scores[f"{split}_scores"])
@@ -285,6 +445,6 @@ class Classifier(GuardedNetwork):
             self.log(name, value, prog_bar=name.endswith(("/loss", "/accuracy")), sync_dist=True)
 
     def _lr_schedule(self) -> StageLRScheduler | None:
-        # A finder puts a schedule of its own in the place of ours.
+        # A finder replaces the schedule by one of its own.
         schedules: list[Any] = [config.scheduler for config in self.trainer.lr_scheduler_configs]
         return next((schedule for schedule in schedules if isinstance(schedule, StageLRScheduler)), None)

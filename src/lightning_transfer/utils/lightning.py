@@ -36,6 +36,6 @@ def find_callbacks(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
 
 
 def learning_rates(trainer: Trainer) -> dict[int, float]:
-    """Return the learning rate by the parameter's `id`, over all optimizers; by value two fresh layers are equal."""
+    """Return learning rates by the parameter's `id`, over all optimizers; by value, fresh layers may be equal."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     return {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}

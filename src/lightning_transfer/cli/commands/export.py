@@ -19,8 +19,7 @@ from torch.export import ExportedProgram
 from lightning_transfer.data.decoding import Resize
 from lightning_transfer.errors import ExtraError, ModuleError, OutputError
 from lightning_transfer.inference.prediction import ImageClassifier, load_classifier
-from lightning_transfer.models.backbone import Backbone
-from lightning_transfer.models.head import Head
+from lightning_transfer.models.network import TransferNetwork
 from lightning_transfer.utils.files import checked_output, whole_file
 
 Format = Literal["onnx", "torch_export"]
@@ -32,22 +31,15 @@ RESIZING: dict[Resize, str] = {
 
 
 class Probabilities(nn.Module):
-    """Backbone, head and softmax, without what only training needs.
+    """A network whose forward gives probabilities, for what only knows `forward`."""
 
-    Args:
-        backbone: In eval mode, as the head.
-        head: Trained on that backbone.
-    """
-
-    def __init__(self, backbone: Backbone, head: Head) -> None:
+    def __init__(self, network: TransferNetwork) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.head = head
+        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 images to (B, K) float32 that sum to 1 in each row."""
-        logits: Tensor = self.head(self.backbone(images))
-        return logits.softmax(dim=1)
+        """Compute (B, K) float32 probabilities of (B, 3, H, W) uint8 images."""
+        return self.network.probabilities(images)
 
 
 def export(
@@ -115,7 +107,7 @@ def _check_format(form: Format, out: str | None) -> None:
 
 
 def _program(classifier: ImageClassifier) -> ExportedProgram:
-    network = Probabilities(classifier.module.backbone, classifier.module.head).eval().requires_grad_(False)
+    network = Probabilities(classifier.network).eval().requires_grad_(False)
     # torch.export.save knows only weights that are contiguous as whole ones; the images' layout stays.
     network.to(memory_format=torch.contiguous_format)
     images = torch.zeros((2, 3, classifier.image_size, classifier.image_size), dtype=torch.uint8)

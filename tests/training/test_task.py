@@ -1,0 +1,157 @@
+"""Losses, scores and class weights against torch and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
+from sklearn.utils.class_weight import compute_class_weight
+
+from lightning_transfer.errors import ModuleError
+from lightning_transfer.training.task import EpochScores, MultiLabelTask, Task
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(12, 3, generator=generator), torch.randint(3, (12,), generator=generator)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_without_weights_it_is_torchs_cross_entropy(batch, smoothing):
+    expected = F.cross_entropy(*batch, label_smoothing=smoothing)
+    torch.testing.assert_close(Task(3, smoothing).training_loss(*batch), expected)
+
+
+def test_weights_multiply_each_samples_loss(batch):
+    logits, labels = batch
+    weights = [0.5, 1.0, 3.0]
+    each = [weights[y] * F.cross_entropy(x[None], y[None]) for x, y in zip(logits, labels, strict=True)]
+    loss = Task(3, class_weights=weights).training_loss(logits, labels)
+    torch.testing.assert_close(loss, torch.stack(each).mean())
+
+
+def test_parts_of_a_batch_make_up_the_whole(batch):
+    logits, labels = batch
+    loss = Task(3, 0.1, [0.5, 1.0, 3.0]).training_loss
+    parts = torch.stack([loss(x, y) for x, y in zip(logits.split(4), labels.split(4), strict=True)])
+    torch.testing.assert_close(parts.mean(), loss(logits, labels))
+
+
+def test_balanced_is_scikit_learns():
+    labels = [0] * 30 + [1] * 10 + [2] * 5
+    task = Task(3, class_weights="balanced")
+    task.balance([30, 10, 5], 45)
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    torch.testing.assert_close(task.weight, torch.tensor(expected).float())
+
+
+def test_it_is_float32_at_least(batch):
+    logits, labels = batch
+    for task in (Task(3), Task(3, class_weights=[1, 2, 3])):
+        assert task.training_loss(logits.bfloat16(), labels).dtype == torch.float32
+        assert task.training_loss(logits.double(), labels).dtype == torch.float64
+    assert Task(3, class_weights=[1, 2, 3]).state_dict() == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0: wanted a share"),
+        ({"class_weights": "even"}, "class_weights='even': wanted \"balanced\""),
+        ({"class_weights": [1.0, 2.0]}, r"class_weights=\[1.0, 2.0\]: wanted 3 numbers"),
+        ({"class_weights": [1.0, 2.0, -1.0]}, "none negative"),
+    ],
+)
+def test_what_does_not_fit_is_named(arguments, message):
+    with pytest.raises(ModuleError, match=message):
+        Task(3, **arguments)
+
+
+@pytest.mark.parametrize("num_classes", [2, 5])
+def test_scores_are_scikit_learns(num_classes):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % num_classes
+    logits = torch.randn(60, num_classes, generator=generator) + F.one_hot(labels, num_classes)
+    scores = EpochScores("validation", task := Task(num_classes), task.loss)
+    for batch in torch.arange(60).split(17):
+        scores.add(logits[batch], labels[batch])
+    got = {name: value.item() for name, value in scores.compute().items()}
+    probabilities = logits.double().softmax(dim=1)
+    ranked = probabilities[:, 1] if num_classes == 2 else probabilities
+    assert got == pytest.approx(
+        {
+            "validation/loss": log_loss(labels, probabilities),
+            "validation/accuracy": accuracy_score(labels, logits.argmax(dim=1)),
+            "validation/auroc": roc_auc_score(labels, ranked, multi_class="ovr"),
+            "validation/f1": f1_score(labels, logits.argmax(dim=1), average="macro"),
+        },
+        abs=2e-3,  # AUROC counts at 200 thresholds
+    )
+
+
+def test_each_epoch_starts_from_nothing():
+    scores = EpochScores("train", task := Task(2), task.loss)
+    results = []
+    for _ in range(2):
+        scores.add(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
+        results.append(scores.compute()["train/loss"])
+    assert results[0] == results[1]
+    scores.add(torch.tensor([[0.0, 2.0]]), torch.tensor([0]))
+    scores.reset()
+    scores.add(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
+    assert scores.compute()["train/accuracy"] == 1
+
+
+def test_chunks_make_up_the_epoch(monkeypatch):
+    """Updating the metrics several times an epoch gives the scores of all samples."""
+    generator = torch.Generator().manual_seed(1)
+    logits, labels = torch.randn(500, 3, generator=generator), torch.randint(3, (500,), generator=generator)
+    results = []
+    for chunk in (64, 10_000):
+        monkeypatch.setattr("lightning_transfer.training.task.CHUNK", chunk)
+        task = Task(3)
+        scores = EpochScores("test", task, task.loss)
+        for batch in torch.arange(500).split(32):
+            scores.add(logits[batch], labels[batch])
+            assert sum(len(waiting) for _, waiting in scores._waiting) < chunk
+        results.append(scores.compute())
+    for name, value in results[0].items():
+        torch.testing.assert_close(value, results[1][name])
+
+
+def test_multi_label_is_scikit_learns():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(2, (80, 3), generator=generator).float()
+    logits = torch.randn(80, 3, generator=generator) + labels
+    task = MultiLabelTask(3)
+    scores = EpochScores("validation", task, task.loss)
+    for batch in torch.arange(80).split(17):
+        scores.add(logits[batch], labels[batch])
+    hard = logits > 0
+    assert {name: value.item() for name, value in scores.compute().items()} == pytest.approx(
+        {
+            "validation/loss": F.binary_cross_entropy(logits.sigmoid(), labels).item(),
+            "validation/accuracy": (hard == labels.bool()).float().mean().item(),
+            "validation/auroc": roc_auc_score(labels, logits.sigmoid()),
+            "validation/f1": f1_score(labels, hard, average="macro"),
+        },
+        abs=2e-3,
+    )
+    torch.testing.assert_close(task.probabilities(logits), logits.sigmoid())
+
+
+def test_soft_labels_are_torchs(batch):
+    logits, _ = batch
+    soft = torch.softmax(torch.randn(12, 3, generator=torch.Generator().manual_seed(2)), dim=1)
+    expected = F.cross_entropy(logits, soft, label_smoothing=0.1)
+    torch.testing.assert_close(Task(3, 0.1).training_loss(logits, soft), expected)
+    assert torch.equal(Task(3).hard_labels(soft), soft.argmax(dim=1))
+
+
+def test_weights_of_several_labels_multiply_the_positives(batch):
+    logits, labels = batch
+    hot = F.one_hot(labels, 3).float()
+    expected = F.binary_cross_entropy_with_logits(logits, hot, pos_weight=torch.tensor([1.0, 2.0, 3.0]))
+    loss = MultiLabelTask(3, class_weights=[1.0, 2.0, 3.0]).training_loss(logits, hot)
+    torch.testing.assert_close(loss, expected)
