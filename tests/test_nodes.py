@@ -135,7 +135,7 @@ def test_both_nodes_end_with_the_weights_of_one_with_two_processes(shared, one_n
 def test_something_was_trained_and_unfrozen(one_node):
     frozen, tuned = left(one_node, "frozen")[0]["weights"], left(one_node, "tuned")[0]["weights"]
     changed = {
-        name.split(".")[2]
+        name.split(".")[3]
         for name in frozen
         if name.startswith("network.backbone.") and differing(frozen[name], tuned[name])
     }

@@ -42,7 +42,11 @@ def fit(quiet_trainer):
         ([5, 4, 4, 4, 4, 4, 4], {"patience": 2}, {"top": 0, "neck": 4, "body": 6}),
         ([5, 4, 3, 2, 1], {"patience": 1}, {"top": 0}),
         ([5, 4, 3, 2, 1, 0], {"patience": 9, "max_epochs_per_step": 2}, {"top": 0, "neck": 2, "body": 4}),
-        ([5, 4, 3, 2, 1, 0], {"patience": 9, "max_epochs_per_step": {"top": 1, "neck": 3}}, {"top": 0, "neck": 1, "body": 4}),
+        (
+            [5, 4, 3, 2, 1, 0],
+            {"patience": 9, "max_epochs_per_step": {"top": 1, "neck": 3}},
+            {"top": 0, "neck": 1, "body": 4},
+        ),
         ([5, 4, 3, 2, 1, 0], {"patience": 9, "max_epochs_per_step": {"neck": 1}}, {"top": 0}),
         ([1, 2, 2, 3, 3, 3], {"patience": 1, "mode": "max"}, {"top": 0, "neck": 3, "body": 5}),
         ([5, 4.9, 4.8, 4.7], {"patience": 2, "min_delta": 0.5}, {"top": 0, "neck": 3}),

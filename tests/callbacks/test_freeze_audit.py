@@ -28,7 +28,7 @@ def fit(quiet_trainer):
     def fit(model, *callbacks, schedule=None, **arguments):
         schedule = schedule or {0: ["top"], 1: ["neck"]}
         trainer = quiet_trainer(
-            **({"max_epochs": 2, "callbacks": [StagedUnfreeze(schedule), *callbacks]} | arguments)
+            **({"max_epochs": 2, "callbacks": [StagedUnfreeze(schedule), FreezeAudit(), *callbacks]} | arguments)
         )
         trainer.fit(model, noise())
 
@@ -112,7 +112,7 @@ def test_somebody_elses_unfreeze_is_told(fit):
             pl_module.body.requires_grad_(True)
 
     with pytest.raises(
-        AuditError, match=r"Something else than the schedule changed what trains, in epoch 0: body\.0"
+        AuditError, match=r"Something other than the schedule changed what trains, in epoch 0: body\.0"
     ):
         fit(Stranger(), Thaw())
 
@@ -147,7 +147,7 @@ def test_it_is_on_by_default_and_can_be_turned_off(quiet_trainer, image_folder):
         meddle = Meddle(lambda module: nudge(module.backbone.stages["stem"].conv1.weight))
         quiet_trainer(max_epochs=1, callbacks=[meddle]).fit(model, images_of(image_folder))
 
-    with pytest.raises(AuditError, match=r"frozen, but changed: backbone\.stages\.stem\.conv1\.weight"):
+    with pytest.raises(AuditError, match=r"frozen, but changed: network\.backbone\.stages\.stem\.conv1\.weight"):
         fit()
     fit(audit_freezing=False)
 
@@ -155,7 +155,7 @@ def test_it_is_on_by_default_and_can_be_turned_off(quiet_trainer, image_folder):
 @EXISTING
 def test_a_phase_that_was_interrupted_is_compared_with_its_beginning(quiet_trainer, tmp_path):
     def fit(epochs, ckpt_path=None):
-        callbacks = [StagedUnfreeze({0: ["top"]}), every_epoch(tmp_path)]
+        callbacks = [StagedUnfreeze({0: ["top"]}), FreezeAudit(), every_epoch(tmp_path)]
         trainer = quiet_trainer(max_epochs=epochs, callbacks=callbacks, enable_checkpointing=True)
         trainer.fit(Stranger(), noise(), ckpt_path=ckpt_path)
 

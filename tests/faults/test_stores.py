@@ -596,7 +596,9 @@ def test_a_complete_store_opens_and_trains_on_a_disk_that_cannot_be_written(
     store = extract(disk / "f")
     assert (store.path, len(passes)) == (path, passed)
     torch.manual_seed(0)
-    model = FeatureClassifier("squeezenet1_1", weights=str(weights_file), image_size=64, pool="avg", hidden=8, lr=1e-2)
+    model = FeatureClassifier(
+        "squeezenet1_1", weights=str(weights_file), image_size=64, pool="avg", hidden=8, lr=1e-2
+    )
     before = [weight.clone() for weight in model.head.parameters()]
     quiet_trainer(max_epochs=1).fit(model, FeatureDataModule(store))
     assert not all(map(torch.equal, before, model.head.parameters()))

@@ -45,7 +45,9 @@ def test_it_is_the_run_on_images(quiet_trainer, image_folder, tmp_path):
             assert runs[True].weights[epoch][key].allclose(value, rtol=1e-3, atol=1e-4), (epoch, key)
     first, last = runs[True].weights[0], runs[True].weights[3]
     changed = {
-        key.split(".")[2] for key in first if key.startswith("backbone.st") and differing(first[key], last[key])
+        key.split(".")[3]
+        for key in first
+        if key.startswith("network.backbone.st") and differing(first[key], last[key])
     }
     assert changed == {"last_conv", "block5"}
 
@@ -120,7 +122,9 @@ def test_a_stage_that_would_unfreeze_below_the_cut_is_refused_at_set_up(
     data = stored(quiet_trainer(), model, image_folder, tmp_path, {0: ["head"], 1: ["last_conv"]})
     schedule = {0: ["head"], 1: ["last_conv"], 9: ["block5"]} | ({10: ["block4"]} if stage == "block4" else {})
     trainer = quiet_trainer(max_epochs=1, callbacks=[StagedUnfreeze(schedule)])
-    with pytest.raises(ModuleError, match=rf"{stage}.* would unfreeze, but the data are stored outputs of block5"):
+    with pytest.raises(
+        ModuleError, match=rf"{stage}.* would unfreeze, but the data are stored features of block5"
+    ):
         trainer.fit(model, data)
 
 
@@ -129,5 +133,5 @@ def test_outputs_of_another_backbone_are_refused(quiet_trainer, image_folder, tm
     data = stored(quiet_trainer(), model, image_folder, tmp_path)
     torch.manual_seed(1)
     other = FineTuningClassifier("mobilenet_v3_small", weights=None, image_size=32, pool="avg", hidden=8)
-    with pytest.raises(ModuleError, match="stored outputs of block4 come from a backbone with other weights"):
+    with pytest.raises(ModuleError, match="stored features of block4 come from a backbone with other weights"):
         quiet_trainer(max_epochs=1, callbacks=[StagedUnfreeze(SCHEDULE)]).fit(other, data)

@@ -92,4 +92,4 @@ def test_without_wrapping_again_replicas_drift_and_the_audit_says_so(runs):
     assert differing(one["weights"][0], other["weights"][0]) == []
     assert differing(one["weights"][1], other["weights"][1])
     for seen in (one, other):
-        assert "not the same in all processes: backbone.stages.last_conv." in seen["complaint"]
+        assert "not the same in all processes: network.backbone.stages.last_conv." in seen["complaint"]

@@ -194,9 +194,7 @@ def test_a_checkpoint_is_enough(make, store, image_folder, quiet_trainer, tmp_pa
 
 
 def test_data_of_other_classes_are_refused(make, store, quiet_trainer, tmp_path):
-    with pytest.raises(
-        ModuleError, match=r"num_classes=2 \(cats, dogs\), the model num_classes=3: pass the same"
-    ):
+    with pytest.raises(ModuleError, match=r"num_classes=2 \(cats, dogs\), the model num_classes=3: pass the same"):
         quiet_trainer(max_epochs=1).fit(make(num_classes=3), FeatureDataModule(store))
     trainer = quiet_trainer(max_epochs=1)
     trainer.fit(make(), FeatureDataModule(store))

@@ -14,7 +14,6 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
 from lightning_transfer.cli.arg_parsing import CommandParser
 from lightning_transfer.cli.config_limits import refuse_functions
 from lightning_transfer.data.image_folder import ImageFolderDataModule
@@ -24,10 +23,15 @@ from lightning_transfer.features.extract import FeatureDtype, extract_features
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.monitoring.drawings import Drawings
-from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO, save_atomically
-from lightning_transfer.training.checkpoints import ORIGINS, read_checkpoint, recorded_arguments
+from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO, check_folders, save_atomically
+from lightning_transfer.training.checkpoints import (
+    ORIGINS,
+    check_resumable,
+    read_checkpoint,
+    recorded_arguments,
+    upgrade,
+)
 from lightning_transfer.training.classifier import Classifier
-from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier
 from lightning_transfer.utils.lightning import callbacks_of, find_callbacks
 from lightning_transfer.utils.precision import default_precision
 
@@ -97,8 +101,6 @@ class TransferCLI(LightningCLI):
         """Adds `--features.*` and `--tensorboard.*`; the model learns from the data what it must know of them."""
         parser.add_class_arguments(FeatureOptions, "features")
         parser.add_class_arguments(Drawings, "tensorboard")
-        parser.link_arguments("data.init_args.image_size", "model.init_args.image_size")
-        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Takes the model's arguments from the checkpoint, where there is one of a module of this library.
@@ -113,7 +115,10 @@ class TransferCLI(LightningCLI):
             return
         self.checkpoint = read_checkpoint(path)
         if "class_names" not in self.checkpoint:
-            return  # of a module of somebody else's, whose arguments are those that were typed
+            return  # somebody else's module, whose arguments are those that were typed
+        if self.config.subcommand == "fit":
+            check_resumable(self.checkpoint, path)
+        upgrade(self.checkpoint, path)
         arguments = config.model.init_args
         fitting = self.config.subcommand == "fit"
         recorded = dict.fromkeys(ORIGINS) if fitting else recorded_arguments(self.checkpoint)
@@ -135,17 +140,12 @@ class TransferCLI(LightningCLI):
         return trainer
 
     def after_instantiate_classes(self) -> None:
-        """Fills the model from the checkpoint now, since features may have to be extracted with its backbone."""
+        """Load the backbone from the checkpoint now, since features may have to be extracted with it."""
         if self.checkpoint is None or not isinstance(self.model, Classifier):
             return
-        try:
-            self.model.on_load_checkpoint(self.checkpoint)
-            self.model.load_state_dict(self.checkpoint["state_dict"])
-        except RuntimeError as error:
-            raise ModuleError(
-                f"The checkpoint does not fit {type(self.model).__name__} as it is configured: {error} "
-                "Pass the arguments it was trained with."
-            ) from error
+        self.model.on_load_checkpoint(self.checkpoint)
+        path = self._get(self.config, "ckpt_path")
+        load_part(self.model.backbone, self.checkpoint, "network.backbone", path)
 
     def extract(self, model: LightningModule, datamodule: LightningDataModule) -> None:
         """Extracts, and says where to."""
@@ -157,11 +157,13 @@ class TransferCLI(LightningCLI):
                 f"extract needs a model of lightning_transfer and images in folders; got {type(model).__name__} "
                 f"and {type(datamodule).__name__}."
             )
-        print(self.trainer.extract(self._stored_backbone(model), datamodule, options.root, options))  # noqa: T201
+        backbone = model.cached_backbone(self.trainer, options.cache_prefix) or model.backbone
+        print(self.trainer.extract(backbone, datamodule, options.root, options))  # noqa: T201
 
     def before_fit(self) -> None:
         """Extracts the features, if the model trains on them; draws what is wanted."""
         self._check_last()
+        check_folders(self.trainer)
         self._serve_features(fitting=True)
         drawings: Drawings = self._get(self.config_init, "tensorboard")
         if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
@@ -208,25 +210,21 @@ class TransferCLI(LightningCLI):
         options: FeatureOptions = self._get(self.config_init, "features")
         return options
 
-    def _stored_backbone(self, model: Classifier) -> Backbone:
-        """What of the backbone is run once: all of it, or in fine-tuning the stages that never unfreeze."""
-        schedules = find_callbacks(self.trainer, StagedUnfreeze)
-        if self._feature_options().cache_prefix and isinstance(model, FineTuningClassifier) and schedules:
-            return model.frozen_prefix(schedules[0])
-        return model.backbone
-
     def _serve_features(self, fitting: bool = False) -> None:
         options, model = self._feature_options(), self.model
-        cached = fitting and options.cache_prefix and isinstance(model, FineTuningClassifier)
-        if options.root is None or not (cached or isinstance(model, FeatureClassifier)):
+        if options.root is None or not isinstance(model, Classifier):
             return
-        assert isinstance(model, Classifier)
+        backbone = model.cached_backbone(self.trainer, options.cache_prefix and fitting)
+        if backbone is None:
+            return
         if not isinstance(self.datamodule, ImageFolderDataModule):
             name = type(self.datamodule).__name__
-            rank_zero_info(f"{name} names no image files, so nothing is kept: its batches are used as they come.")
+            rank_zero_info(
+                f"{name} names no image files, so no features are stored: its batches are used as they are."
+            )
             return
         images = self.datamodule
-        store = self.trainer.extract(self._stored_backbone(model), images, options.root, options)
+        store = self.trainer.extract(backbone, images, options.root, options)
         self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images, options.in_memory)
 
 

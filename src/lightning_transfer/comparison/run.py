@@ -29,6 +29,7 @@ from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
 from lightning_transfer.monitoring.drawings import Drawings
+from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
 from lightning_transfer.utils.precision import default_precision
@@ -184,6 +185,7 @@ class Run:
             precision=self._precision(model),
             logger=TensorBoardLogger(self.root, "logs", version, default_hp_metric=False),
             callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
             enable_model_summary=False,
             num_sanity_val_steps=0,
         )

@@ -158,7 +158,7 @@ def load_part(
     try:
         module.load_state_dict(_part(checkpoint, part), assign=assign)
     except RuntimeError as error:
-        raise ModuleError(f"The {part} in {path} does not fit: {error}") from error
+        raise ModuleError(f"The {part.rpartition('.')[2]} in {path} does not fit: {error}") from error
 
 
 def check_same_backbone(backbone: nn.Module, checkpoint: Mapping[str, Any], path: str) -> None:

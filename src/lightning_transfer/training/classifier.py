@@ -283,6 +283,10 @@ class Classifier(LightningModule):
         if stage == "fit" and self.task.balanced:
             balance(self.task, data)
 
+    def teardown(self, stage: str) -> None:
+        """Take images again, after a run on stored features."""
+        self.input_stage = None
+
     def on_fit_start(self) -> None:
         """Apply a learning rate that a finder has found, and refuse to resume from the middle of an epoch.
 
