@@ -30,7 +30,7 @@ from lightning_transfer import (
     StagedUnfreeze,
     extract_features,
 )
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 EPOCHS, VIEWS = 30, 5
 AUGMENTATION = Recipe().augmentation

@@ -67,7 +67,7 @@ def run(data: str, weights: str, images: int) -> dict[str, float]:
         ImageFolderDataModule,
         extract_features,
     )
-    from lightning_transfer.utils.precision import default_precision
+    from lightning_transfer.utils.machine import default_precision
 
     folder = ImageFolderDataModule(data, batch_size=32, max_samples=images // 3)
     seconds = {}

@@ -24,13 +24,13 @@ from lightning_transfer.features.extract import FeatureDtype, extract_features
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.monitoring.drawings import Drawings
-from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO, save_atomically
-from lightning_transfer.training.checkpoints import ORIGINS, read_checkpoint, recorded_arguments
+from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint, save_atomically
+from lightning_transfer.training.checkpoints import ORIGINS, recorded_arguments
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.feature_classifier import FeatureClassifier
 from lightning_transfer.training.fine_tuning import FineTuningClassifier
 from lightning_transfer.utils.lightning import callbacks_of, find_callbacks
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 @dataclass

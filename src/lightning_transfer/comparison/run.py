@@ -33,7 +33,7 @@ from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.feature_classifier import FeatureClassifier
 from lightning_transfer.training.fine_tuning import FineTuningClassifier
 from lightning_transfer.training.frozen_backbone import FrozenBackboneClassifier
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 Regime = Literal["feature_extraction", "frozen_backbone", "fine_tuning"]
 REGIMES: tuple[Regime, ...] = get_args(Regime)

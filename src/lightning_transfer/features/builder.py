@@ -22,8 +22,7 @@ from filelock import FileLock
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.integrity import seal
 from lightning_transfer.features.manifest import MANIFEST, Manifest
-from lightning_transfer.utils.files import sync
-from lightning_transfer.utils.locking import acquire
+from lightning_transfer.utils.files import acquire, sync
 
 PATIENCE = 60.0  # seconds, after which NFS shows to a machine what another one has made
 

@@ -6,7 +6,8 @@ import torch
 
 from lightning_transfer.errors import ModuleError, TransferError
 from lightning_transfer.models.meta_init import meta_init
-from lightning_transfer.training.checkpoints import NETWORK, load_part, read_checkpoint
+from lightning_transfer.training.checkpoint_io import read_checkpoint
+from lightning_transfer.training.checkpoints import NETWORK, load_part
 from lightning_transfer.training.classifier import Classifier
 
 

@@ -1,17 +1,15 @@
-"""What one run takes from another's checkpoint, and whether a run can go on from it exactly."""
+"""What one run takes from another's checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.models.weights import UNREADABLE
-from lightning_transfer.training.sidecar import check_sidecar
+from lightning_transfer.training.checkpoint_io import read_checkpoint
 
 # Hyperparameters that name files. A checkpoint holds what was in them.
 ORIGINS = ("weights", "head_from", "init_from")
@@ -19,46 +17,6 @@ HEAD = ("num_classes", "pool", "hidden")
 BASE = ("backbone", "last_stage")
 # Those that say which network it is; the others say how it was trained.
 NETWORK = (*BASE, *HEAD, "image_size", "dropout")
-
-
-def check_file(path: str) -> None:
-    """Looks at a checkpoint's file without reading what is in it.
-
-    Raises:
-        ModuleError: It is none of this machine's, there is none, or it is not as it was saved.
-    """
-    if "://" in path:
-        raise ModuleError(
-            f"{path} is not a file of this machine, and checkpoints are read from nowhere else: download it from "
-            "where you trust, and pass the file."
-        )
-    if not Path(path).is_file():
-        raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
-    check_sidecar(Path(path))
-
-
-def read_checkpoint(path: str, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
-    """Reads a checkpoint onto the CPU, without running code that may be in it.
-
-    Args:
-        path: A file of this machine.
-        map_location: Where to instead; as `torch.load` takes it.
-        weights_only: Said outright, so that no variable of the environment changes it.
-
-    Raises:
-        ModuleError: There is no such file, it is not as it was saved, or it cannot be read.
-    """
-    check_file(path)
-    try:
-        checkpoint: Any = torch.load(path, map_location=map_location, weights_only=weights_only)
-    except (*UNREADABLE, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModuleError(
-            f"{path} cannot be read as a checkpoint ({reason}): wanted a file that fit saved."
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ModuleError(f"{path} is no checkpoint but something else: wanted a file that fit saved.")
-    return checkpoint
 
 
 def recorded_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,25 +88,3 @@ def check_same_backbone(backbone: nn.Module, checkpoint: Mapping[str, Any], path
 def _part(checkpoint: Mapping[str, Any], part: str) -> dict[str, Tensor]:
     prefix = f"{part}."
     return {key.removeprefix(prefix): v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
-
-
-def between_epochs(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint was saved where an epoch and its validation were over, or before any.
-
-    From anywhere else Lightning goes on with the batches of the epoch's beginning, and leaves out hooks and
-    scheduler steps (https://github.com/Lightning-AI/pytorch-lightning/issues/21901).
-    """
-    if "loops" not in checkpoint:
-        return True  # weights alone, which Lightning refuses to go on from
-    loop = checkpoint["loops"]["fit_loop"]
-    epochs = loop["epoch_progress"]["total"]
-    if epochs["started"] == epochs["processed"]:
-        return True
-    batches = loop["epoch_loop.batch_progress"]
-    validation = loop["epoch_loop.val_loop.batch_progress"]
-    return bool(
-        batches["is_last_batch"]
-        and batches["total"]["completed"] == batches["total"]["processed"]
-        and validation["is_last_batch"]
-        and validation["current"]["completed"] == validation["current"]["ready"]
-    )

@@ -22,7 +22,7 @@ from lightning_transfer.callbacks.history import History
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.models.freezing import is_trainable, parameter_groups
 from lightning_transfer.models.head import Pool
-from lightning_transfer.training.checkpoints import between_epochs
+from lightning_transfer.training.checkpoint_io import between_epochs
 from lightning_transfer.training.epoch_scores import EpochScores
 from lightning_transfer.training.guarded_network import GuardedNetwork
 from lightning_transfer.training.loss import ClassWeights, TrainingLoss

@@ -18,8 +18,8 @@ from lightning_transfer.errors import ModuleError
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages
 from lightning_transfer.models.head import Head, Pool
-from lightning_transfer.training.checkpoint_io import check_folders, save_atomically
-from lightning_transfer.training.checkpoints import ORIGINS, check_file, check_same_backbone, load_part, read_start
+from lightning_transfer.training.checkpoint_io import check_file, check_folders, save_atomically
+from lightning_transfer.training.checkpoints import ORIGINS, check_same_backbone, load_part, read_start
 from lightning_transfer.training.stored_outputs import StoredOutputs, stored_outputs
 
 
