@@ -30,7 +30,7 @@ def measure(settings: Settings) -> list[Measurement]:
     features = Path(tempfile.mkdtemp())
 
     def ours() -> float:
-        store = extract_features(quiet_trainer(precision), backbone, folder, features)
+        store = extract_features(quiet_trainer(precision), backbone, folder, root=features)
         shutil.rmtree(store.path)
         return count
 

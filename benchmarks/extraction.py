@@ -95,7 +95,7 @@ def compared(
     features = Path(tempfile.mkdtemp())
 
     def ours() -> float:
-        store = extract_features(quiet_trainer(precision), backbone, folder, features)
+        store = extract_features(quiet_trainer(precision), backbone, folder, root=features)
         count = sum(len(store.labels(split)) for split in store.splits)
         shutil.rmtree(store.path)
         return count

@@ -60,7 +60,7 @@ class TransferTrainer(Trainer):
         self, backbone: Backbone, datamodule: ImageFolderDataModule, root: str, options: FeatureOptions
     ) -> FeatureStore:
         """Run the backbone once over every image, and keep its outputs on disk."""
-        return extract_features(self, backbone, datamodule, root, options.dtype, options.views)
+        return extract_features(self, backbone, datamodule, root=root, dtype=options.dtype, views=options.views)
 
 
 class TransferParser(CommandParser, LightningArgumentParser):
@@ -228,7 +228,9 @@ class TransferCLI(LightningCLI):
             return
         images = self.datamodule
         store = self.trainer.extract(self._stored_backbone(model), images, options.root, options)
-        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images, options.in_memory)
+        self.datamodule = FeatureDataModule(
+            store, batch_size=images.batch_size, seed=images.seed, images=images, in_memory=options.in_memory
+        )
 
 
 def run(program: str, description: str, arguments: Sequence[str]) -> None:

@@ -122,8 +122,10 @@ class Run:
         data: LightningDataModule = self.images
         if self.regime == "feature_extraction":
             start = time.perf_counter()
-            store = extract_features(trainer, model.backbone, self.images, self.root / "features")
-            data = FeatureDataModule(store, self.images.batch_size, self.images.seed, self.images)
+            store = extract_features(trainer, model.backbone, self.images, root=self.root / "features")
+            data = FeatureDataModule(
+                store, batch_size=self.images.batch_size, seed=self.images.seed, images=self.images
+            )
             seconds["extract"] = time.perf_counter() - start
         last = self.folder / "last.ckpt"
         trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)

@@ -88,6 +88,7 @@ class ImageFolderDataModule(LightningDataModule):
         self.allow_duplicates = allow_duplicates
         self.augmentation = augmentation
         self.num_workers = default_workers() if num_workers is None else num_workers
+        self.multi_label = False
         self._scan: Scan | None = None
 
     @property
