@@ -451,7 +451,7 @@ def test_names_that_are_not_unicode_are_kept(tmp_path):
     assert FeatureStore(builder.path).paths("train") == split.paths
 
 
-def test_a_store_of_an_older_format_is_refused_and_made_anew(image_folder, tmp_path, quiet_trainer, monkeypatch):
+def test_a_store_of_an_older_format_is_refused_and_extracted_again(image_folder, tmp_path, quiet_trainer, monkeypatch):
     images = ImageFolderDataModule(str(image_folder), image_size=32, max_samples=2, num_workers=0)
     backbone = Backbone("squeezenet1_1", weights=None)
     with monkeypatch.context() as older:

@@ -176,7 +176,7 @@ class FeatureDataModule(LightningDataModule):
         sampler = EpochIndexSampler(len(dataset), self.seed, shuffle)
         if shuffle:
             sampler.follow(self.trainer)
-        # By keyword: Lightning makes a loader anew for predict, from the arguments by name.
+        # By keyword: Lightning makes a new loader for predict, from the arguments by name.
         return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is)
 
     def train_dataloader(self) -> DataLoader[Batch]:
