@@ -14,7 +14,7 @@ from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import quiet_trainer, side_by_side
 from lightning_transfer import Backbone, ImageFolderDataModule, extract_features
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 def measure(settings: Settings) -> list[Measurement]:
@@ -30,7 +30,7 @@ def measure(settings: Settings) -> list[Measurement]:
     features = Path(tempfile.mkdtemp())
 
     def ours() -> float:
-        store = extract_features(quiet_trainer(precision), backbone, folder, features)
+        store = extract_features(quiet_trainer(precision), backbone, folder, root=features)
         shutil.rmtree(store.path)
         return count
 

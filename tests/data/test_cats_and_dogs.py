@@ -139,7 +139,7 @@ def served(tmp_path, monkeypatch):
     archive = as_zip(contents("microsoft"), tmp_path / "pets.zip").read_bytes()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
         url = f"http://127.0.0.1:{server.server_port}/pets.zip"
-        entry = (url, len(archive), hashlib.sha256(archive).hexdigest())
+        entry = (url, hashlib.sha256(archive).hexdigest())
         monkeypatch.setattr(module, "ARCHIVES", {"microsoft": entry})
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -158,8 +158,8 @@ def test_downloads_once_and_keeps_the_archive(tmp_path, served):
 
 
 def test_no_network_names_the_way_out(tmp_path, served, monkeypatch):
-    monkeypatch.setattr(module, "ARCHIVES", {"microsoft": ("http://127.0.0.1:1/pets.zip", 1, "0")})
-    remedy = r"cannot be reached .*get http://127\.0\.0\.1:1/pets\.zip by other means.*--data\.source PATH"
+    monkeypatch.setattr(module, "ARCHIVES", {"microsoft": ("http://127.0.0.1:1/pets.zip", "0")})
+    remedy = r"cannot be fetched .*[Gg]et http://127\.0\.0\.1:1/pets\.zip by other means.*--data\.source PATH"
     with pytest.raises(errors.DownloadError, match=remedy):
         prepare(tmp_path, "microsoft")
     assert not (tmp_path / "data" / "pets").exists()

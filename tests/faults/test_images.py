@@ -161,7 +161,7 @@ def test_store_and_training_see_the_same_pixels(tmp_path, quiet_trainer, passes)
         augmentation=None,
         allow_duplicates=True,
     )
-    extract_features(quiet_trainer(), Backbone("squeezenet1_1", weights=None), images, tmp_path / "features")
+    extract_features(quiet_trainer(), Backbone("squeezenet1_1", weights=None), images, root=tmp_path / "features")
     stored = torch.stack(passes).clone()
     loader = images.train_dataloader()
     order = list(loader.sampler)

@@ -87,7 +87,7 @@ def runs(image_folder, weights_file, tmp_path_factory):
         data = images
         if regime is FeatureClassifier:
             data = FeatureDataModule(
-                extract_features(trainer, model.backbone, images, root / "store"), images=images
+                extract_features(trainer, model.backbone, images, root=root / "store"), images=images
             )
         trainer.fit(model, data)
         modes = {name: part.training for name, part in model.named_modules()}
@@ -385,9 +385,11 @@ def test_features_of_other_images_are_refused(quiet_trainer, weights_file, image
     from lightning_transfer.errors import StoreError
 
     model = model_of(FeatureClassifier, weights_file)
-    store = extract_features(quiet_trainer(), model.backbone, images_of(image_folder, image_size=64), tmp_path)
+    store = extract_features(
+        quiet_trainer(), model.backbone, images_of(image_folder, image_size=64), root=tmp_path
+    )
     with pytest.raises(StoreError, match="holds features of other train images"):
-        FeatureDataModule(store, images=images_of(image_folder, image_size=64, max_samples=3))
+        FeatureDataModule(store, images=images_of(image_folder, image_size=64, max_samples=3)).setup()
     trainer = quiet_trainer(callbacks=[WrongImages()], logger=TensorBoardLogger(tmp_path), max_epochs=1)
     with pytest.raises(CallbackError, match=r"FeatureDataModule has none.*FeatureDataModule\(store, images=…\)"):
         trainer.fit(model, FeatureDataModule(store))

@@ -23,17 +23,22 @@ from lightning_transfer.features.extract import FeatureDtype, extract_features
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.monitoring.drawings import Drawings
-from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO, check_folders, save_atomically
+from lightning_transfer.training.checkpoint_io import (
+    AtomicCheckpointIO,
+    check_folders,
+    read_checkpoint,
+    save_atomically,
+)
 from lightning_transfer.training.checkpoints import (
     ORIGINS,
     check_resumable,
-    read_checkpoint,
+    load_part,
     recorded_arguments,
     upgrade,
 )
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.utils.lightning import callbacks_of, find_callbacks
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 @dataclass
@@ -63,7 +68,7 @@ class TransferTrainer(Trainer):
         self, backbone: Backbone, datamodule: ImageFolderDataModule, root: str, options: FeatureOptions
     ) -> FeatureStore:
         """Run the backbone once over every image, and keep its outputs on disk."""
-        return extract_features(self, backbone, datamodule, root, options.dtype, options.views)
+        return extract_features(self, backbone, datamodule, root=root, dtype=options.dtype, views=options.views)
 
 
 class TransferParser(CommandParser, LightningArgumentParser):
@@ -225,7 +230,9 @@ class TransferCLI(LightningCLI):
             return
         images = self.datamodule
         store = self.trainer.extract(backbone, images, options.root, options)
-        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images, options.in_memory)
+        self.datamodule = FeatureDataModule(
+            store, batch_size=images.batch_size, seed=images.seed, images=images, in_memory=options.in_memory
+        )
 
 
 def run(program: str, description: str, arguments: Sequence[str]) -> None:

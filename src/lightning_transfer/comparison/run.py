@@ -32,7 +32,7 @@ from lightning_transfer.monitoring.drawings import Drawings
 from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 Regime = Literal["feature_extraction", "frozen_backbone", "fine_tuning"]
 REGIMES: tuple[Regime, ...] = get_args(Regime)
@@ -121,8 +121,10 @@ class Run:
         data: LightningDataModule = self.images
         if self.regime == "feature_extraction":
             start = time.perf_counter()
-            store = extract_features(trainer, model.backbone, self.images, self.root / "features")
-            data = FeatureDataModule(store, self.images.batch_size, self.images.seed, self.images)
+            store = extract_features(trainer, model.backbone, self.images, root=self.root / "features")
+            data = FeatureDataModule(
+                store, batch_size=self.images.batch_size, seed=self.images.seed, images=self.images
+            )
             seconds["extract"] = time.perf_counter() - start
         last = self.folder / "last.ckpt"
         trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)

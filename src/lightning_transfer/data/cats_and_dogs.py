@@ -21,8 +21,8 @@ from lightning_transfer.data.entries import SUFFIXES
 from lightning_transfer.data.folder import SPLITS, find_images
 from lightning_transfer.data.image_folder import ImageFolderDataModule, OnBadImage
 from lightning_transfer.errors import DataError
-from lightning_transfer.utils.building import build_once
 from lightning_transfer.utils.download import download
+from lightning_transfer.utils.files import build_folder
 
 CLASS_NAMES = ("cats", "dogs")
 MAX_BYTES = 50_000_000  # of one image's file; the largest known has less than a hundredth
@@ -42,17 +42,15 @@ FILTERED_RANGES = {"train": range(1000), "validation": range(2000, 2250), "test"
 PICTURE = re.compile(r"(?:.*/)?(cat|dog)[./]([0-9]{1,6})\.jpg", re.IGNORECASE)
 
 
-# Where it is, its size in bytes, its sha256.
-ARCHIVES: dict[str, tuple[str, int, str]] = {
+# Address and sha256.
+ARCHIVES: dict[str, tuple[str, str]] = {
     "microsoft": (
         "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"
         "kagglecatsanddogs_5340.zip",
-        824_887_076,
         "b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
     ),
     "filtered": (
         "https://storage.googleapis.com/mledu-datasets/cats_and_dogs_filtered.zip",
-        68_606_236,
         "91af24e0be191e9380dafc8710d0933fa826ec8e51f26f85c1fddba4e8018e3f",
     ),
 }
@@ -138,7 +136,7 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
             DownloadError: The archive cannot be fetched.
         """
         wanted = f"{', '.join(SPLITS)}, in each {' and '.join(CLASS_NAMES)}, with images, and no other class"
-        build_once(self.root, lambda: _is_built(self.root), self._build, wanted)
+        build_folder(self.root, lambda: _is_built(self.root), self._build, wanted)
 
     def _build(self, folder: Path) -> None:
         with _open_source(self._local_source()) as source:
@@ -147,9 +145,9 @@ class CatsAndDogsDataModule(ImageFolderDataModule):
     def _local_source(self) -> Path:
         if self.source not in ARCHIVES:
             return Path(self.source)
-        url, size, sha256 = ARCHIVES[self.source]
+        url, sha256 = ARCHIVES[self.source]
         remedy = f"Or get {url} by other means, and pass --data.source PATH (in Python, source=PATH)."
-        return download(url, self.root.parent / PurePosixPath(url).name, size, sha256, remedy)
+        return download(url, self.root.parent / PurePosixPath(url).name, sha256, remedy)
 
 
 def _is_built(root: Path) -> bool:

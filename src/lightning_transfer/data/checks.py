@@ -6,7 +6,6 @@ Shapes: H W image.
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from rich.progress import track
 from lightning_transfer.data.decoding import MAX_PIXELS, UnreadableImageError, load_image
 from lightning_transfer.data.folder import Samples, Scan
 from lightning_transfer.errors import DataError, OutputError
-from lightning_transfer.utils.files import whole_file
+from lightning_transfer.utils.files import sha256_of, whole_file
 
 TOLD = 5  # groups of equal files
 TAIL = 4096  # bytes; by these files of one size mostly differ
@@ -107,7 +106,7 @@ def refuse_duplicates(scan: Scan, max_pixels: int = MAX_PIXELS) -> None:
     }
     groups = [list(places)]
     # Each step looks closer at what the one before could not tell apart.
-    for content in (_size, _tail, _sha256):
+    for content in (_size, _tail, sha256_of):
         alike = (group for mixed in groups for group in _by(content, mixed))
         groups = [group for group in alike if len({places[path] for path in group}) > 1]
     groups = [group for group in groups if not _complaint(group[0], max_pixels)]
@@ -143,8 +142,3 @@ def _tail(path: Path) -> bytes:
     with path.open("rb") as file:
         file.seek(-min(TAIL, path.stat().st_size), os.SEEK_END)
         return file.read()
-
-
-def _sha256(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -24,7 +24,7 @@ from lightning_transfer.data.decoding import MAX_PIXELS, Resize
 from lightning_transfer.data.folder import SPLITS, Scan, scan_folder
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
 from lightning_transfer.errors import DataError
-from lightning_transfer.utils.building import usable_cores
+from lightning_transfer.utils.machine import usable_cores
 
 OnBadImage = Literal["error", "skip"]
 Choice = TypeVar("Choice", bound=str)
@@ -88,6 +88,7 @@ class ImageFolderDataModule(LightningDataModule):
         self.allow_duplicates = allow_duplicates
         self.augmentation = augmentation
         self.num_workers = default_workers() if num_workers is None else num_workers
+        self.multi_label = False
         self._scan: Scan | None = None
 
     @property

@@ -25,7 +25,7 @@ from lightning_transfer.errors import DataError
 from lightning_transfer.inference.prediction import load_classifier
 from lightning_transfer.utils.files import checked_output, whole_file
 from lightning_transfer.utils.lightning import quiet_lightning
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 class ProbabilityTable(BasePredictionWriter):

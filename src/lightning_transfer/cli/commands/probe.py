@@ -26,7 +26,7 @@ from lightning_transfer.models.stage_sizes import stage_sizes
 from lightning_transfer.models.weights import choose_weights
 from lightning_transfer.monitoring.figures import accuracy_by_depth
 from lightning_transfer.utils.lightning import quiet_lightning
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 def probe(
