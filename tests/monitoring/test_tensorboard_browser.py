@@ -193,14 +193,14 @@ def test_the_graph_opens_down_to_the_stages(show):
         assert len(written) > 4
         return box
 
-    for outer in ("input", "output", "BaseAndHead"):
+    for outer in ("input", "output", "TransferNetwork"):
         has_box(outer)
     # It moves while it is being laid out, where a click would miss it.
-    has_box("BaseAndHead").locator("rect").first.dispatch_event("dblclick")
-    has_box("BaseAndHead/Head[head]")
-    has_box("BaseAndHead/Backbone[backbone]").locator("rect").first.dispatch_event("dblclick")
+    has_box("TransferNetwork").locator("rect").first.dispatch_event("dblclick")
+    has_box("TransferNetwork/Head[head]")
+    has_box("TransferNetwork/Backbone[backbone]").locator("rect").first.dispatch_event("dblclick")
     for stage in STAGES:
-        has_box(f"BaseAndHead/Backbone[backbone]/Sequential[{stage}]")
+        has_box(f"TransferNetwork/Backbone[backbone]/Sequential[{stage}]")
 
 
 @pytest.mark.parametrize("name", ["cats", "dogs"])
