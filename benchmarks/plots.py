@@ -1,4 +1,4 @@
-"""What everything that is plotted for TensorBoard costs the offline default, regime by regime.
+"""How much time all plots add to the offline default, regime by regime.
 
     python -m benchmarks.plots
 
@@ -67,11 +67,12 @@ def main(rounds: int = 3, regimes: list[Regime] = list(REGIMES)) -> None:  # noq
                         epochs = run.outcome().seconds["train"]
                     seconds.setdefault((regime, plots.graph), []).append((epochs, fits[0]))
     for regime in regimes:
-        plain_runs, drawn_runs = seconds[regime, False], seconds[regime, True]
+        plain_runs, plotted_runs = seconds[regime, False], seconds[regime, True]
         epoch, fit = (
-            median(run[place] for run in drawn_runs) / median(run[place] for run in plain_runs) for place in (0, 1)
+            median(run[place] for run in plotted_runs) / median(run[place] for run in plain_runs)
+            for place in (0, 1)
         )
-        once = median(b[1] - b[0] for b in drawn_runs) - median(a[1] - a[0] for a in plain_runs)
+        once = median(b[1] - b[0] for b in plotted_runs) - median(a[1] - a[0] for a in plain_runs)
         print(f"{regime}: an epoch {epoch:.3f}, a fit {fit:.3f} times as long; at the end {once:.1f} s")
     total = [sum(median(run[1] for run in seconds[regime, on]) for regime in regimes) for on in (False, True)]
     print(f"all fits: {total[1] / total[0]:.3f} times as long")
