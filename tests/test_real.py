@@ -66,7 +66,7 @@ def test_accuracy_from_images_and_from_the_store(real, command, accuracy_of, mon
 
     monkeypatch.setattr(Backbone, "forward", refuse)
     # The graph takes a pass of its own.
-    assert command("fit", *flags(real), "--trainer.max_epochs=1", "--tensorboard.graph=false") == 0
+    assert command("fit", *flags(real), "--trainer.max_epochs=1", "--plots.graph=false") == 0
 
 
 def test_accuracy_of_the_frozen_backbone_and_of_fine_tuning_that_starts_there(real, command, accuracy_of):

@@ -11,7 +11,6 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_transfer.cli.arg_parsing import CommandParser
@@ -22,7 +21,7 @@ from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import FeatureDtype, extract_features
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.models.backbone import Backbone
-from lightning_transfer.monitoring.drawings import Drawings
+from lightning_transfer.monitoring.plots import Plots
 from lightning_transfer.training.checkpoint_io import (
     AtomicCheckpointIO,
     check_folders,
@@ -103,9 +102,9 @@ class TransferCLI(LightningCLI):
         refuse_functions(self.config)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds `--features.*` and `--tensorboard.*`; the model learns from the data what it must know of them."""
+        """Add `--features.*` and `--plots.*`."""
         parser.add_class_arguments(FeatureOptions, "features")
-        parser.add_class_arguments(Drawings, "tensorboard")
+        parser.add_class_arguments(Plots, "plots")
 
     def _parse_ckpt_path(self) -> None:
         """Takes the model's arguments from the checkpoint, where there is one of a module of this library.
@@ -170,10 +169,9 @@ class TransferCLI(LightningCLI):
         self._check_last()
         check_folders(self.trainer)
         self._serve_features(fitting=True)
-        drawings: Drawings = self._get(self.config_init, "tensorboard")
-        if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
-            # Before those that save, which Lightning keeps at the end.
-            callbacks_of(self.trainer)[:0] = drawings.callbacks()
+        plots: Plots = self._get(self.config_init, "plots")
+        # Before those that save, which Lightning keeps at the end.
+        callbacks_of(self.trainer)[:0] = plots.callbacks()
 
     def before_validate(self) -> None:
         """Extracts the features, if the model takes them."""

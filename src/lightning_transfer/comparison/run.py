@@ -28,7 +28,7 @@ from lightning_transfer.comparison.tables import Outcome
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
-from lightning_transfer.monitoring.drawings import Drawings
+from lightning_transfer.monitoring.plots import Plots
 from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
@@ -178,7 +178,7 @@ class Run:
             ),
             ModelCheckpoint(self.folder, "last", enable_version_counter=False),
         ]
-        callbacks: list[Callback] = [history, _Progress(), *Drawings.all().callbacks(), *saving]
+        callbacks: list[Callback] = [history, _Progress(), *Plots.all().callbacks(), *saving]
         if self.regime == "fine_tuning":
             callbacks.append(StagedUnfreeze(by_thirds(model.backbone.stage_names, self.epochs)))
         version = f"{self.regime}_seed_{self.images.seed}"

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from lightning_transfer.cli.data_by_name import data_by_name
 from lightning_transfer.comparison.run import REGIMES, Regime, Run
@@ -29,7 +31,7 @@ from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import DataError, TransferError
 from lightning_transfer.models.weights import choose_weights
-from lightning_transfer.monitoring.figures import confusion, confusion_matrices, curves
+from lightning_transfer.monitoring.figures import confusion_figure, curves
 from lightning_transfer.utils.lightning import quiet_lightning
 
 EPOCHS: dict[Regime, int] = {"feature_extraction": 20, "frozen_backbone": 4, "fine_tuning": 5}
@@ -141,8 +143,9 @@ def _write(root: Path, runs: Mapping[Regime, Sequence[Run]], outcomes: Outcomes,
     matrices = {}
     for name, run in first.items():
         labels, probabilities = run.predictions()
-        matrices[name] = confusion(labels, probabilities.argmax(axis=1), len(names))
-    confusion_matrices(matrices, names).savefig(root / "confusion.png", dpi=120)
+        given = torch.from_numpy(probabilities.argmax(axis=1)), torch.from_numpy(labels)
+        matrices[name] = multiclass_confusion_matrix(*given, len(names)).numpy()
+    confusion_figure(matrices, names).savefig(root / "confusion.png", dpi=120)
     (root / "metrics.json").write_text(json.dumps(_metrics(outcomes), indent=2) + "\n")
     lines = [
         f"# Three regimes: {title}",
