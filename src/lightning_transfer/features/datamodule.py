@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.sampler import EpochIndexSampler
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.store import FeatureStore
@@ -72,7 +72,7 @@ class FeatureDataModule(LightningDataModule):
         store: FeatureStore | str | Path,
         batch_size: int = 20,
         seed: int = 0,
-        images: ImageFolderDataModule | None = None,
+        images: ImageDataModule | None = None,
         in_memory: bool = False,
     ) -> None:
         super().__init__()
@@ -85,8 +85,8 @@ class FeatureDataModule(LightningDataModule):
             for split in self.store.splits:
                 if self.store.paths(split) != images.dataset(split).samples.paths:
                     raise StoreError(
-                        f"{self.store.path} holds features of other {split} images than {images.root}: pass the "
-                        "data module that they were extracted from."
+                        f"{self.store.path} holds features of other {split} images than {images.index.root}: "
+                        "pass the data module that they were extracted from."
                     )
         self.batch_size = batch_size
         self.seed = seed
