@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from lightning_transfer import ImageFolderDataModule
-from lightning_transfer.data import image_folder as module
+from lightning_transfer.data import datamodule as module
 from lightning_transfer.data.decoding import UnreadableImageError
 from lightning_transfer.errors import DataError
 
 
 def make(root, **arguments):
     defaults = {"image_size": 16, "batch_size": 5, "num_workers": 0}
-    return ImageFolderDataModule(str(root), **(defaults | arguments))
+    data = ImageFolderDataModule(str(root), **(defaults | arguments))
+    data.setup()
+    return data
 
 
 def skipping(root, **arguments):
@@ -91,10 +93,12 @@ def test_crop_and_squash_differ_and_the_size_is_kept(image_folder):
 
 
 def test_a_folder_that_is_not_split_is_split_by_seed_and_shares(image_folder):
-    first, again, other = (make(image_folder / "train", seed=seed) for seed in (0, 0, 1))
+    first, again, other = (
+        make(image_folder / "train", seed=order, split_seed=seed) for order, seed in ((0, 0), (1, 0), (0, 1))
+    )
     assert [len(first.dataset(split)) for split in first.splits] == [12, 6, 6]
-    assert first.scan == again.scan
-    assert first.scan.splits != other.scan.splits
+    assert first.index == again.index
+    assert first.index.splits != other.index.splits
     two = make(image_folder / "train", split=(0.75, 0.25, 0.0))
     assert [len(two.dataset(split)) for split in two.splits] == [18, 6]
     with pytest.raises(DataError, match="has no split 'test'; it has train, validation"):
@@ -112,12 +116,12 @@ def test_skip_leaves_out_exactly_the_bad_images_and_tells(damaged, image_folder,
     monkeypatch.setattr(module, "rank_zero_info", told.append)
     data = skipping(damaged)
     bad = ["train/dogs/dogs.3.jpg", "test/cats/cats.1.jpg"]
-    for split, whole in make(image_folder).scan.splits.items():
+    for split, whole in make(image_folder).index.splits.items():
         expected = [pair for pair in zip(whole.paths, whole.labels, strict=True) if pair[0] not in bad]
-        kept = data.scan.splits[split]
+        kept = data.index.splits[split]
         assert list(zip(kept.paths, kept.labels, strict=True)) == expected
-    assert [path for path, _ in data.scan.left_out] == bad
-    assert all("cannot be read" in reason for _, reason in data.scan.left_out)
+    assert [path for path, _ in data.index.left_out] == bad
+    assert all("cannot be read" in reason for _, reason in data.index.left_out)
     assert [line.split(":")[1].strip() for line in told] == [str(damaged / path) for path in bad]
     assert len(epoch_of(data.train_dataloader(), 0)[1]) == 23
 
@@ -132,14 +136,14 @@ def test_skip_refuses_a_class_without_a_readable_image(damaged):
 def test_max_samples_keeps_so_many_of_each_split_the_classes_in_turn(image_folder):
     data = make(image_folder, max_samples=7)
     for split in data.splits:
-        assert data.scan.splits[split].labels == (0, 0, 0, 0, 1, 1, 1)
+        assert data.index.splits[split].labels == (0, 0, 0, 0, 1, 1, 1)
         assert len(data.dataset(split)) == 7
     assert len(make(image_folder, max_samples=1000).dataset("train")) == 24
 
 
 def test_max_samples_counts_readable_images_alone(damaged):
     data = skipping(damaged, max_samples=12)
-    assert data.scan.splits["test"].labels == (0,) * 5 + (1,) * 6
+    assert data.index.splits["test"].labels == (0,) * 5 + (1,) * 6
     assert len(data.dataset("train")) == 12
 
 
@@ -148,7 +152,7 @@ def test_max_samples_counts_readable_images_alone(damaged):
     [
         ({"resize": "stretch"}, "resize='stretch': wanted one of squash, crop"),
         ({"on_bad_image": "ignore"}, "on_bad_image='ignore': wanted one of error, skip"),
-        ({"image_size": 0}, "image_size=0: wanted a whole number from 1 on"),
+        ({"image_size": 0}, "image_size=0: wanted a whole number, 1 or more"),
         ({"batch_size": -1}, "batch_size=-1: wanted"),
         ({"max_samples": 0}, "max_samples=0: wanted"),
     ],
