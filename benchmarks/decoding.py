@@ -25,8 +25,9 @@ def measure(settings: Settings) -> list[Measurement]:
     folder = ImageFolderDataModule(
         str(data), split=(0.5, 0.25, 0.25), batch_size=batch_size, max_samples=max(4, images // 2)
     )
+    folder.setup()
     backbone = Backbone("resnet18", weights=None).eval()
-    count = sum(len(samples) for samples in folder.scan.splits.values())
+    count = sum(len(samples) for samples in folder.index.splits.values())
     features = Path(tempfile.mkdtemp())
 
     def ours() -> float:

@@ -9,7 +9,10 @@ from lightning_transfer.callbacks.step_seeds import StepSeeds
 from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.image_table import ImageTableDataModule
+from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
 from lightning_transfer.features.extractor import FeatureExtractor
@@ -56,7 +59,10 @@ __all__ = [
     "History",
     "Hyperparameters",
     "ImageClassifier",
+    "ImageDataModule",
     "ImageFolderDataModule",
+    "ImageIndex",
+    "ImageTableDataModule",
     "ModelGraph",
     "PrecisionRecall",
     "SaveBackbone",

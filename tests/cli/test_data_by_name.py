@@ -36,7 +36,7 @@ def test_the_seed_is_that_of_the_split(tmp_path):
     for name in ("cats", "dogs"):
         for number in range(8):
             draw_image(tmp_path / name / f"{number}.jpg", COLOURS[name], number)
-    splits = [data_by_name(str(tmp_path), split_seed=seed).scan.splits["train"].paths for seed in (0, 0, 1)]
+    splits = [data_by_name(str(tmp_path), split_seed=seed).index.splits["train"].paths for seed in (0, 0, 1)]
     assert splits[0] == splits[1] != splits[2]
 
 

@@ -116,14 +116,12 @@ def test_from_the_innermost_folder_and_from_an_earlier_built_one(tmp_path):
 
 
 def test_serves_what_it_made(tmp_path):
-    data = CatsAndDogsDataModule(str(tmp_path / "pets"), num_workers=0)
-    assert (data.class_names, data.num_classes) == (("cats", "dogs"), 2)
     data = prepare(tmp_path, as_folder(contents("kaggle"), tmp_path / "copy"))
     data.setup()
     images, labels = next(iter(data.test_dataloader()))
     assert images.shape == (2, 3, 4, 4)
     assert labels.tolist() == [0, 1]
-    assert data.scan.class_names == data.class_names
+    assert (data.class_names, data.num_classes) == (("cats", "dogs"), 2)
 
 
 @pytest.fixture
@@ -176,10 +174,10 @@ def test_unreadable_and_missing_ones_are_replaced(tmp_path, told):
     assert below(data.root / "validation" / "cats") == ["cat.11.jpg"]
     assert below(data.root / "test" / "dogs") == ["dog.4.jpg"]
     assert told[0].startswith("cat.1.jpg cannot be read (")
-    assert told[0].endswith("): cat.6.jpg takes its place in train.")
+    assert told[0].endswith("): cat.6.jpg replaces it in train.")
     assert told[1:] == [
-        "cat.2.jpg is missing: cat.11.jpg takes its place in validation.",
-        "dog.3.jpg is missing: dog.4.jpg takes its place in test.",
+        "cat.2.jpg is missing: cat.11.jpg replaces it in validation.",
+        "dog.3.jpg is missing: dog.4.jpg replaces it in test.",
     ]
 
 

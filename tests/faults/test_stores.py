@@ -587,6 +587,7 @@ def test_a_store_under_anothers_name_is_refused(image_folder, tmp_path, quiet_tr
 
 def test_versions_and_formats_make_other_stores(image_folder, monkeypatch):
     images = ImageFolderDataModule(str(image_folder), image_size=32, num_workers=0)
+    images.setup()
     datasets = {split: images.dataset(split) for split in images.splits}
     backbone = Backbone("squeezenet1_1", weights=None)
 

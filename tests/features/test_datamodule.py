@@ -48,6 +48,7 @@ def test_evaluation_is_in_the_stores_order(store):
 
 def test_training_takes_every_sample_once_in_the_order_of_the_images_loader(store, image_folder):
     images = ImageFolderDataModule(str(image_folder), image_size=64, seed=4, num_workers=0)
+    images.setup()
     data = FeatureDataModule(store, seed=4)
     orders = []
     for number in (0, 1, 0):

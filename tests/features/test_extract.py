@@ -25,9 +25,11 @@ def backbone(weights_file):
 
 
 def images_of(root, **arguments):
-    return ImageFolderDataModule(
+    images = ImageFolderDataModule(
         str(root), **({"image_size": SIZE, "batch_size": 5, "num_workers": 0} | arguments)
     )
+    images.setup()
+    return images
 
 
 @pytest.fixture

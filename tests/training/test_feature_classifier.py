@@ -24,7 +24,9 @@ SIZE = 64
 
 
 def images_of(root, **arguments):
-    return ImageFolderDataModule(str(root), image_size=SIZE, num_workers=0, **arguments)
+    images = ImageFolderDataModule(str(root), image_size=SIZE, num_workers=0, **arguments)
+    images.setup()
+    return images
 
 
 @pytest.fixture(scope="module")

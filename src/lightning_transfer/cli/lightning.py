@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_transfer.cli.arg_parsing import CommandParser
 from lightning_transfer.cli.config_limits import refuse_functions
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import FeatureDtype, extract_features
@@ -64,7 +64,7 @@ class TransferTrainer(Trainer):
     """Lightning's Trainer, which can also extract."""
 
     def extract(
-        self, backbone: Backbone, datamodule: ImageFolderDataModule, root: str, options: FeatureOptions
+        self, backbone: Backbone, datamodule: ImageDataModule, root: str, options: FeatureOptions
     ) -> FeatureStore:
         """Run the backbone once over every image, and keep its outputs on disk."""
         return extract_features(self, backbone, datamodule, root=root, dtype=options.dtype, views=options.views)
@@ -156,7 +156,7 @@ class TransferCLI(LightningCLI):
         options = self._feature_options()
         if options.root is None:
             raise ModuleError("features.root is null: extract needs a folder to put the store in.")
-        if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule):
+        if not isinstance(model, Classifier) or not isinstance(datamodule, ImageDataModule):
             raise ModuleError(
                 f"extract needs a model of lightning_transfer and images in folders; got {type(model).__name__} "
                 f"and {type(datamodule).__name__}."
@@ -220,7 +220,7 @@ class TransferCLI(LightningCLI):
         backbone = model.cached_backbone(self.trainer, options.cache_prefix and fitting)
         if backbone is None:
             return
-        if not isinstance(self.datamodule, ImageFolderDataModule):
+        if not isinstance(self.datamodule, ImageDataModule):
             name = type(self.datamodule).__name__
             rank_zero_info(
                 f"{name} names no image files, so no features are stored: its batches are used as they are."

@@ -25,7 +25,7 @@ from torchmetrics.functional.classification import multiclass_auroc
 from lightning_transfer.callbacks.history import History
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
 from lightning_transfer.comparison.tables import Outcome
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
 from lightning_transfer.monitoring.plots import Plots
@@ -73,7 +73,7 @@ class Run:
     """
 
     regime: Regime
-    images: ImageFolderDataModule
+    images: ImageDataModule
     backbone: str
     weights: str | None
     epochs: int

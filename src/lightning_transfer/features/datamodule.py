@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.sampler import EpochIndexSampler
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.store import FeatureStore
@@ -75,7 +75,7 @@ class FeatureDataModule(LightningDataModule):
         *,
         batch_size: int = 20,
         seed: int = 0,
-        images: ImageFolderDataModule | None = None,
+        images: ImageDataModule | None = None,
         in_memory: bool = False,
     ) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class FeatureDataModule(LightningDataModule):
             for split in self.store.splits:
                 if self.store.paths(split) != self.images.dataset(split).samples.paths:
                     raise StoreError(
-                        f"{self.store.path} holds features of other {split} images than {self.images.root}: pass "
+                        f"{self.store.path} holds features of other {split} images than {self.images.index.root}: pass "
                         "the data module that they were extracted from."
                     )
 

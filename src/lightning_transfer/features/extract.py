@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import PIL
 import torch
@@ -23,8 +23,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, View
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
+from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target, View
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.extractor import FeatureExtractor
@@ -40,7 +40,7 @@ FeatureDtype = Literal["float16", "float32"]
 def extract_features(
     trainer: Trainer,
     backbone: Backbone,
-    images: ImageFolderDataModule,
+    images: ImageDataModule,
     *,
     root: str | Path = "features",
     dtype: FeatureDtype = "float16",
@@ -77,6 +77,10 @@ def extract_features(
         raise StoreError("This backbone has no stage left, so its features are the images: split it further on.")
     images.prepare_data()
     images.setup("predict")
+    if images.multi_label:
+        raise StoreError(
+            "A feature store holds one label per image: with several, train a FrozenBackboneClassifier."
+        )
     datasets = {split: images.dataset(split) for split in images.splits}
     _check_views(views, images)
     manifest = _manifest(backbone, images, datasets, dtype, str(trainer.precision), views)
@@ -94,7 +98,7 @@ def extract_features(
             f"Extracting the features of {counted} with {backbone.name} up to {backbone.stage_names[-1]}: "
             f"{manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
         )
-    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+    loader: DataLoader[tuple[Tensor, Target]] = DataLoader(
         ConcatDataset(_in_the_stores_order(images, datasets, views)),
         batch_size=images.batch_size,
         num_workers=images.num_workers,
@@ -121,7 +125,7 @@ def _opened(builder: StoreBuilder) -> FeatureStore:
     return store
 
 
-def _check_views(views: int, images: ImageFolderDataModule) -> None:
+def _check_views(views: int, images: ImageDataModule) -> None:
     if views < 1:
         raise StoreError(f"views={views}: wanted a whole number from 1 on.")
     if views > 1 and images.augmentation is None:
@@ -131,8 +135,8 @@ def _check_views(views: int, images: ImageFolderDataModule) -> None:
 
 
 def _in_the_stores_order(
-    images: ImageFolderDataModule, datasets: dict[str, ImageDataset], views: int
-) -> Iterator[Dataset[tuple[Tensor, int]]]:
+    images: ImageDataModule, datasets: dict[str, ImageDataset], views: int
+) -> Iterator[Dataset[tuple[Tensor, Target]]]:
     """Split by split, and the training split view by view."""
     for split, dataset in datasets.items():
         yield dataset
@@ -160,7 +164,7 @@ def _only(trainer: Trainer, writer: FeatureWriter) -> Iterator[None]:
 
 def _manifest(
     backbone: Backbone,
-    images: ImageFolderDataModule,
+    images: ImageDataModule,
     datasets: dict[str, ImageDataset],
     dtype: str,
     precision: str,
@@ -193,7 +197,9 @@ def _manifest(
         feature_shape=backbone.out_shape(images.image_size),
         dtype=dtype,
         splits={
-            split: SplitManifest(data.samples.paths, data.samples.labels, views if split == "train" else 1)
+            split: SplitManifest(
+                data.samples.paths, cast(tuple[int, ...], data.samples.labels), views if split == "train" else 1
+            )
             for split, data in datasets.items()
         },
         multi_label=images.multi_label,

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.errors import BackboneError
 from lightning_transfer.models.backbone import Backbone
 
@@ -45,7 +45,7 @@ class StageOutputs(LightningModule):
 
 
 def stage_outputs(
-    trainer: Trainer, backbone: Backbone, images: ImageFolderDataModule, splits: tuple[str, ...]
+    trainer: Trainer, backbone: Backbone, images: ImageDataModule, splits: tuple[str, ...]
 ) -> dict[str, list[Tensor]]:
     """Run a backbone once over the images of some splits, as they are and in their order.
 

@@ -28,7 +28,7 @@ from lightning_transfer.comparison.tables import (
     rows,
 )
 from lightning_transfer.data.augmentation import Augmentation
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.errors import DataError, TransferError
 from lightning_transfer.models.weights import choose_weights
 from lightning_transfer.monitoring.figures import confusion_figure, curves
@@ -98,10 +98,9 @@ def compare(
     return outcomes
 
 
-def _images(data: str, seed: int) -> ImageFolderDataModule:
-    images = data_by_name(data, IMAGE_SIZE, BATCH_SIZE, AUGMENTATION)
-    # Only now: which images there are, and how they are split, is the same for all seeds.
-    images.seed = seed
+def _images(data: str, seed: int) -> ImageDataModule:
+    # Without a split_seed: which images there are, and how they are split, is the same for all seeds.
+    images = data_by_name(data, IMAGE_SIZE, BATCH_SIZE, AUGMENTATION, seed)
     if "test" not in images.splits:
         raise DataError(f"{data} has no test images: add {data}/test, or leave the splitting to this command.")
     return images

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from lightning_transfer.cli.data_by_name import data_by_name
 from lightning_transfer.comparison.probing import COLUMNS, ProbedStage, advice, chosen_stage, rows
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.errors import DataError
 from lightning_transfer.features.linear_probes import fit_linear_probes
 from lightning_transfer.features.stage_outputs import stage_outputs
@@ -79,7 +79,7 @@ def probe(
     return stages
 
 
-def _probe(backbone: Backbone, images: ImageFolderDataModule) -> list[ProbedStage]:
+def _probe(backbone: Backbone, images: ImageDataModule) -> list[ProbedStage]:
     trainer = Trainer(
         devices=1,
         precision=default_precision(),
