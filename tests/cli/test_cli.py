@@ -17,7 +17,7 @@ from conftest import draw_folder, draw_image
 from lightning_transfer import Backbone
 from lightning_transfer.cli import main as cli
 from lightning_transfer.monitoring.plots import PLOTS
-from lightning_transfer.utils import precision
+from lightning_transfer.utils import machine
 from runs import differing, saved
 
 ROOT = Path(__file__).parent.parent
@@ -406,7 +406,7 @@ def test_summary_prints_the_table(command, capsys):
 def test_the_default_precision_is_the_processors(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert precision.default_precision() == expected
+    assert machine.default_precision() == expected
 
 
 @pytest.mark.parametrize(("given", "said"), [([], True), (["--trainer.precision=32-true"], False)])

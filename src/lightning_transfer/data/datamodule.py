@@ -154,6 +154,10 @@ class ImageDataModule(LightningDataModule):
         """The names of the splits, in order."""
         return tuple(name for name in SPLITS if name in self.index.splits)
 
+    def num_samples(self, split: str = "train") -> int:
+        """Return N, how many images a split has."""
+        return len(self.index.splits[self._existing(split)])
+
     def class_counts(self, split: str = "train") -> tuple[int, ...]:
         """How many images of each class a split has, K numbers; one with two labels counts for both."""
         return self.index.class_counts(self._existing(split))

@@ -160,6 +160,10 @@ class FeatureDataModule(LightningDataModule):
         """(C, h, w)."""
         return self.store.feature_shape
 
+    def num_samples(self, split: str = "train") -> int:
+        """Return N, how many samples a split has."""
+        return len(self.store.paths(split))
+
     def class_counts(self, split: str = "train") -> tuple[int, ...]:
         """How many samples of each class a split has, K numbers."""
         labels = self.store.labels(split)

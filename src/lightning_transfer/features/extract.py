@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import PIL
 import torch
@@ -77,10 +77,6 @@ def extract_features(
         raise StoreError("This backbone has no stage left, so its features are the images: split it further on.")
     images.prepare_data()
     images.setup("predict")
-    if images.multi_label:
-        raise StoreError(
-            "A feature store holds one label per image: with several, train a FrozenBackboneClassifier."
-        )
     datasets = {split: images.dataset(split) for split in images.splits}
     _check_views(views, images)
     manifest = _manifest(backbone, images, datasets, dtype, str(trainer.precision), views)
@@ -197,9 +193,7 @@ def _manifest(
         feature_shape=backbone.out_shape(images.image_size),
         dtype=dtype,
         splits={
-            split: SplitManifest(
-                data.samples.paths, cast(tuple[int, ...], data.samples.labels), views if split == "train" else 1
-            )
+            split: SplitManifest(data.samples.paths, data.samples.labels, views if split == "train" else 1)
             for split, data in datasets.items()
         },
         multi_label=images.multi_label,
