@@ -25,8 +25,8 @@ from lightning.pytorch import Trainer
 
 from benchmarks.timing import machine, quiet_trainer
 from lightning_transfer.callbacks import history
-from lightning_transfer.cli.commands.compare import AUGMENTATION, EPOCHS
 from lightning_transfer.cli.data_by_name import data_by_name
+from lightning_transfer.comparison.compare import AUGMENTATION, EPOCHS
 from lightning_transfer.comparison.run import REGIMES, Regime, Run
 from lightning_transfer.monitoring.plots import Plots
 

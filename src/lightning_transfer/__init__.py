@@ -1,4 +1,7 @@
-"""Transfer learning with convolutional networks, as PyTorch Lightning modules."""
+"""Transfer learning with pretrained networks, as PyTorch Lightning modules."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from lightning_transfer.callbacks.adaptive_unfreeze import AdaptiveUnfreeze
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
@@ -37,6 +40,10 @@ from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
 
+if TYPE_CHECKING:
+    from lightning_transfer.comparison.compare import compare
+    from lightning_transfer.comparison.probe import probe
+
 __all__ = [
     "AdaptiveUnfreeze",
     "AtomicCheckpointIO",
@@ -73,8 +80,17 @@ __all__ = [
     "StopOnNonFinite",
     "TransferNetwork",
     "WrongImages",
+    "compare",
     "extract_features",
     "grad_cam",
     "load_classifier",
     "parameter_groups",
+    "probe",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `compare` and `probe` when they are asked for: they bring scipy's statistics, which take long."""
+    if name in ("compare", "probe"):
+        return getattr(import_module(f"lightning_transfer.comparison.{name}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ from lightning_transfer.monitoring.plots import PLOTS
 from lightning_transfer.utils import machine
 from runs import differing, saved
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 FAST = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
 FAST += ["--plots.graph=false"]  # it takes a second, and a pass of the backbone
