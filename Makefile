@@ -1,4 +1,4 @@
-.PHONY: check lint format types test
+.PHONY: check lint format types test nightly
 
 check: lint types test
 
@@ -15,3 +15,6 @@ types:
 
 test:
 	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+
+nightly:
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m nightly
