@@ -1,8 +1,8 @@
-"""A process of a job on several machines; `test_nodes.py` starts it and looks at what each process leaves.
+"""One process of a job on several nodes; `test_nodes.py` starts it and checks what each process leaves.
 
-    torchrun … node_runs.py WHAT PICTURES WEIGHTS NODES DEVICES
+    torchrun … node_runs.py WHAT IMAGES WEIGHTS NODES DEVICES
 
-WHAT is "regimes" or "commands". It works in the current folder, which the machines share.
+WHAT is "regimes" or "commands". It works in the current folder, which the nodes share.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ class Job:
     """What the processes of a job have in common.
 
     Args:
-        images: Their folder.
-        weights: A file of SqueezeNet's.
-        nodes: How many machines.
-        devices: How many processes a machine.
+        image_folder: The images.
+        weights: A file of SqueezeNet's weights.
+        nodes: How many nodes.
+        devices: Processes per node.
     """
 
     def __init__(self, image_folder: Path, weights: Path, nodes: int, devices: int) -> None:
-        self.images = image_folder
+        self.image_folder = image_folder
         self.weights = weights
         self.nodes = nodes
         self.devices = devices
@@ -61,14 +61,14 @@ class Job:
         sys.addaudithook(self._note)
 
     def _note(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Which files this process opens to write, below the current folder."""
+        """Record which files below the current folder this process opens for writing."""
         if event == "open" and isinstance(arguments[0], str) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
             path = Path(os.path.abspath(arguments[0]))  # noqa: PTH100  # links are not followed
             if path.is_relative_to(Path.cwd()):
                 self.written.add(path.relative_to(Path.cwd()).as_posix())
 
     def trainer(self, name: str, **arguments: Any) -> Trainer:
-        """Two epochs, saved and logged."""
+        """Make a Trainer that saves and logs two epochs."""
         callbacks = [*arguments.pop("callbacks", []), ModelCheckpoint(f"checkpoints/{name}", "last")]
         trainer = Trainer(
             accelerator="cpu",
@@ -85,27 +85,27 @@ class Job:
         return trainer
 
     def model(self, regime: type[Any]) -> Any:
-        """The same in each process."""
+        """Make a module, the same in each process."""
         seed_everything(0, verbose=False)
-        return regime("squeezenet1_1", str(self.weights), image_size=SIZE, pool="avg", hidden=8, lr=1e-3)
+        return regime("squeezenet1_1", weights=str(self.weights), image_size=SIZE, pool="avg", hidden=8, lr=1e-3)
 
     def images(self, root: Path | None = None) -> ImageFolderDataModule:
-        """Batches of three a process."""
-        return ImageFolderDataModule(str(root or self.images), image_size=SIZE, batch_size=3, num_workers=0)
+        """Make a data module with batches of three per process."""
+        return ImageFolderDataModule(str(root or self.image_folder), image_size=SIZE, batch_size=3, num_workers=0)
 
     def leave(self, name: str, **seen: Any) -> None:
-        """Writes down what this process has seen."""
+        """Save what this process has seen."""
         torch.save(seen, f"{name}.{self.rank}.pt")
 
     def fitted(self, name: str, trainer: Trainer, model: LightningModule, data: Any) -> None:
-        """Fits, and leaves weights and scores."""
+        """Fit, and leave weights and scores."""
         trainer.fit(model, data)
         scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
         self.leave(name, weights=model.state_dict(), scores=scores)
 
 
 def regimes(job: Job) -> None:
-    """A store, a run of each regime, and images that have to be drawn first."""
+    """Make a store, run each regime, and run once on images that must be drawn first."""
     model = job.model(FeatureClassifier)
     trainer = job.trainer("features")
     store = extract_features(trainer, model.backbone, job.images(), root="features", dtype="float32")
@@ -121,7 +121,7 @@ def regimes(job: Job) -> None:
 
 
 def commands(job: Job) -> None:
-    """The command line: features are extracted, a head is trained on them, and predicts."""
+    """Use the command line: extract features, train a head on them, and predict."""
     run = ["fit", f"--config={CONFIGS / 'feature_extraction.yaml'}", f"--config={CONFIGS / 'trainer/nodes.yaml'}"]
     run += ["--data=ImageFolderDataModule", f"--data.root={job.image_folder}", f"--data.image_size={SIZE}"]
     run += ["--data.num_workers=0", "--model.backbone=squeezenet1_1", f"--model.weights={job.weights}"]
@@ -140,10 +140,10 @@ def commands(job: Job) -> None:
 
 
 def apart(job: Job, checkpoint: Path) -> list[str]:
-    """What is said where each machine has a folder of its own, with other images in it."""
+    """Return the errors if each node has its own folder, with different images in it."""
     builder.PATIENCE = 1
     shared, own = Path.cwd(), Path.cwd() / f"node{job.rank}"
-    shutil.copytree(job.images, own / "images")
+    shutil.copytree(job.image_folder, own / "images")
     os.chdir(own)
     image = Path("images/train/cats/cats.3.jpg")
     if job.rank == 1:

@@ -1,4 +1,7 @@
-"""Two "machines" on one, over gloo and a shared folder, are two processes of one machine."""
+"""Two nodes, simulated on one machine over gloo and a shared folder, train as two processes of one node do.
+
+The default run launches two nodes once; torchrun, SLURM and the comparison with one node run under `make nightly`.
+"""
 
 import csv
 import os
@@ -28,14 +31,14 @@ def free_port():
 
 
 def by_srun(node):
-    """What SLURM's srun sets for the only process of one of two machines."""
+    """The variables that SLURM's srun sets for the only process of one of two nodes."""
     of_the_job = {"JOB_ID": "7", "JOB_NAME": "fit", "NNODES": "2", "NTASKS": "2", "NTASKS_PER_NODE": "1"}
     of_the_process = {"PROCID": str(node), "NODEID": str(node), "LOCALID": "0"}
     return {f"SLURM_{name}": value for name, value in (of_the_job | of_the_process).items()}
 
 
 def run(folder, *lines, slurm=False):
-    """Runs some processes side by side in a folder, each a node, and gives what they said."""
+    """Runs processes side by side in a folder, each a node, and returns their output."""
     folder.mkdir()
     own = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
     processes = [
@@ -65,7 +68,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_nodes(folder, image_folder, weights_file):
-    """Two launches that know of each other by Lightning's own variables."""
+    """Two launches with Lightning's own variables."""
     line = (sys.executable, SCRIPT, "regimes", image_folder, weights_file, 2, 1)
     run(folder / "two_nodes", line, line)
     return folder / "two_nodes"
@@ -85,19 +88,19 @@ def under_torchrun(folder, image_folder, weights_file):
 
 @pytest.fixture(scope="module")
 def one_node(folder, image_folder, weights_file):
-    """Two processes of one machine."""
+    """Two processes of one node."""
     run(folder / "one_node", (sys.executable, SCRIPT, "regimes", image_folder, weights_file, 1, 2))
     return folder / "one_node"
 
 
-@pytest.fixture(params=["two_nodes", "under_torchrun"])
+@pytest.fixture(params=["two_nodes", pytest.param("under_torchrun", marks=pytest.mark.nightly)])
 def shared(request):
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="module")
 def commands(folder, image_folder, weights_file):
-    """The command line on two machines under SLURM, and what it said."""
+    """The command line on two nodes under SLURM, and its output."""
     line = (sys.executable, SCRIPT, "commands", image_folder, weights_file, 2, 1)
     return folder / "commands", run(folder / "commands", line, line, slurm=True)
 
@@ -124,16 +127,21 @@ def test_the_store_is_complete_and_that_of_a_single_process(
 
 
 @pytest.mark.parametrize("regime", REGIMES)
-def test_both_nodes_end_with_the_weights_of_one_with_two_processes(shared, one_node, regime):
+def test_both_nodes_end_with_the_weights_that_are_saved(shared, regime):
     first, second = left(shared, regime)
     assert differing(first, second) == []
-    assert differing(first, left(one_node, regime)[0]) == []
     saved = torch.load(shared / "checkpoints" / regime / "last.ckpt", weights_only=True)["state_dict"]
     assert differing(first["weights"], saved) == []
 
 
-def test_something_was_trained_and_unfrozen(one_node):
-    frozen, tuned = left(one_node, "frozen")[0]["weights"], left(one_node, "tuned")[0]["weights"]
+@pytest.mark.nightly
+@pytest.mark.parametrize("regime", REGIMES)
+def test_two_nodes_end_with_the_weights_of_one_with_two_processes(shared, one_node, regime):
+    assert differing(left(shared, regime)[0], left(one_node, regime)[0]) == []
+
+
+def test_something_was_trained_and_unfrozen(two_nodes):
+    frozen, tuned = left(two_nodes, "frozen")[0]["weights"], left(two_nodes, "tuned")[0]["weights"]
     changed = {
         name.split(".")[3]
         for name in frozen
@@ -142,24 +150,29 @@ def test_something_was_trained_and_unfrozen(one_node):
     assert changed == {"fire9"}
 
 
-def test_only_the_first_process_writes_checkpoints_and_logs(shared, one_node):
-    assert files(shared) == files(one_node)
+def test_only_the_first_process_writes_checkpoints_and_logs(shared):
     first, second = (seen["written"] for seen in left(shared, "files"))
     assert {f"logs/{regime}/metrics.csv" for regime in REGIMES} <= first
-    # The drawings are made by whoever comes first.
+    # Either process may draw the images.
     others = {name for name in second if not name.startswith("data") and not name.endswith(".1.pt")}
     assert len(others) == 3
     assert all(name.startswith("features/.") and name.endswith(".npy") for name in others), others
 
 
+@pytest.mark.nightly
+def test_two_nodes_leave_the_files_that_one_leaves(shared, one_node):
+    assert files(shared) == files(one_node)
+
+
 def test_images_are_drawn_once(shared):
-    image_folder = [name for name in files(shared) if name.endswith(".jpg")]
-    assert len(image_folder) == 2 * sum(SAMPLES.values())
+    drawn = [name for name in files(shared) if name.endswith(".jpg")]
+    assert len(drawn) == 2 * sum(SAMPLES.values())
     notes = [name for seen in left(shared, "files") for name in seen["written"] if name.endswith("sketches.json")]
     assert len(notes) == 1
     assert [path.name for path in (shared / "data").iterdir() if path.name != ".sketches.lock"] == ["sketches"]
 
 
+@pytest.mark.nightly
 def test_the_command_line_trains_and_predicts(commands):
     folder, (first, second) = commands
     assert {"best.ckpt", "last.ckpt"} <= {
@@ -176,7 +189,8 @@ def test_the_command_line_trains_and_predicts(commands):
     assert all(name.startswith("features/.") and name.endswith(".npy") for name in written), written
 
 
-def test_machines_that_do_not_see_the_same_are_told_so(commands):
+@pytest.mark.nightly
+def test_nodes_that_do_not_see_the_same_get_errors(commands):
     folder, _ = commands
     for seen in left(folder, "apart"):
         store, others, fitting, predicting = seen["complaints"]
