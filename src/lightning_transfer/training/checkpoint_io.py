@@ -25,8 +25,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     A checkpoint is written beside its target, flushed to disk, and then renamed. (Lightning's own way goes by
     $TMPDIR; where that is another file system, the old checkpoint is gone while the new one is copied.) Beside it
     is `<name>.sha256`, by which a checkpoint that was truncated or changed later is refused when it is loaded.
-    That file is removed before the new checkpoint is renamed and written after it, so that it never belongs to another
-    one; a save that was killed in between leaves none, and such a checkpoint is loaded without that check.
+    That file is removed before the new checkpoint is renamed and written after it, so that it never belongs to
+    another one; a save that was killed in between leaves none, and such a checkpoint is loaded without that check.
 
     Loading runs no code that a file may hold, unless `weights_only=False` asks for it.
 
