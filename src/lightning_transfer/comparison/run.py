@@ -212,7 +212,7 @@ def by_thirds(stage_names: tuple[str, ...], epochs: int) -> dict[int, list[str]]
 def _forget_peak_memory() -> None:
     switch = Path("/proc/self/clear_refs")
     if switch.exists():
-        switch.write_text("5")  # see proc(5): the peak begins anew
+        switch.write_text("5")  # see proc(5): this resets the peak
 
 
 def _peak_memory() -> int:
