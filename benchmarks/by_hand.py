@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from benchmarks.plain_torch import MEAN, STD, TO_UINT8, augmented, batches, dense_head, share_right, squeezenet
 from benchmarks.recipe import Reached, Recipe
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 def by_hand(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:

@@ -30,7 +30,7 @@ from lightning_transfer import (
     StagedUnfreeze,
     extract_features,
 )
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 EPOCHS, VIEWS = 30, 5
 AUGMENTATION = Recipe().augmentation
@@ -102,7 +102,7 @@ class Case:
         start = time.perf_counter()
         prefix = self.model(seed).frozen_prefix(self.schedule())
         images = self.images(data, seed)
-        store = extract_features(quiet_trainer(self.precision), prefix, images, root, views=views)
+        store = extract_features(quiet_trainer(self.precision), prefix, images, root=root, views=views)
         return store, time.perf_counter() - start
 
 
@@ -111,7 +111,7 @@ def computed(case: Case, settings: Settings, measured: int) -> Measurement:
     with settings.fewer_if_quick() as data, tempfile.TemporaryDirectory() as root:
         store, extraction = case.extract(data, Path(root), 0, VIEWS)
         print(f"{case.backbone}: extraction {extraction:.1f} s", file=sys.stderr, flush=True)
-        stored = FeatureDataModule(store, case.batch_size)
+        stored = FeatureDataModule(store, batch_size=case.batch_size)
         totals: dict[tuple[str, bool], list[float]] = {}
         epochs: dict[tuple[str, bool], list[float]] = {}
         for round_number in range(settings.rounds):
@@ -192,7 +192,7 @@ def _whole_fit(case: Case, data: Path, root: Path, seed: int, views: int, epochs
     seconds = 0.0
     if views:
         store, seconds = case.extract(data, root, seed, views)
-        served = FeatureDataModule(store, case.batch_size, seed)
+        served = FeatureDataModule(store, batch_size=case.batch_size, seed=seed)
     seconds += case.fit(model, served, epochs, later, validate=True)
     (scores,) = quiet_trainer(case.precision).test(model, images, verbose=False)
     return Fit(seconds, scores["test/accuracy"])

@@ -14,7 +14,7 @@ from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import quiet_trainer, side_by_side
 from lightning_transfer import Backbone, ImageFolderDataModule, extract_features
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 def measure(settings: Settings) -> list[Measurement]:
@@ -25,12 +25,13 @@ def measure(settings: Settings) -> list[Measurement]:
     folder = ImageFolderDataModule(
         str(data), split=(0.5, 0.25, 0.25), batch_size=batch_size, max_samples=max(4, images // 2)
     )
+    folder.setup()
     backbone = Backbone("resnet18", weights=None).eval()
-    count = sum(len(samples) for samples in folder.scan.splits.values())
+    count = sum(len(samples) for samples in folder.index.splits.values())
     features = Path(tempfile.mkdtemp())
 
     def ours() -> float:
-        store = extract_features(quiet_trainer(precision), backbone, folder, features)
+        store = extract_features(quiet_trainer(precision), backbone, folder, root=features)
         shutil.rmtree(store.path)
         return count
 

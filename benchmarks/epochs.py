@@ -30,7 +30,7 @@ from lightning_transfer import (
     ImageFolderDataModule,
     StagedUnfreeze,
 )
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 def ours(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:

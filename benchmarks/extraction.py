@@ -27,7 +27,7 @@ from benchmarks.results import Measurement, times_as_fast
 from benchmarks.settings import Settings
 from benchmarks.timing import print_rows, quiet_trainer, side_by_side, timed
 from lightning_transfer import Backbone, ImageFolderDataModule, extract_features
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 # Name, precision, and whether `predict` is called for each batch, as in the book, or once for all.
 KERAS = (
@@ -95,7 +95,7 @@ def compared(
     features = Path(tempfile.mkdtemp())
 
     def ours() -> float:
-        store = extract_features(quiet_trainer(precision), backbone, folder, features)
+        store = extract_features(quiet_trainer(precision), backbone, folder, root=features)
         count = sum(len(store.labels(split)) for split in store.splits)
         shutil.rmtree(store.path)
         return count

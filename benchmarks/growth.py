@@ -67,17 +67,17 @@ def run(data: str, weights: str, images: int) -> dict[str, float]:
         ImageFolderDataModule,
         extract_features,
     )
-    from lightning_transfer.utils.precision import default_precision
+    from lightning_transfer.utils.machine import default_precision
 
     folder = ImageFolderDataModule(data, batch_size=32, max_samples=images // 3)
     seconds = {}
     with PeakMemory() as memory, tempfile.TemporaryDirectory() as root:
         model = FeatureClassifier("squeezenet1_1", weights=weights, pool="avg")
         start = time.perf_counter()
-        store = extract_features(quiet_trainer(default_precision()), model.backbone, folder, root)
+        store = extract_features(quiet_trainer(default_precision()), model.backbone, folder, root=root)
         seconds["extraction"] = time.perf_counter() - start
         start = time.perf_counter()
-        quiet_trainer(default_precision(), 5).fit(model, FeatureDataModule(store, 32))
+        quiet_trainer(default_precision(), 5).fit(model, FeatureDataModule(store, batch_size=32))
         seconds["head"] = time.perf_counter() - start
         frozen = FrozenBackboneClassifier("squeezenet1_1", weights=weights, pool="avg")
         start = time.perf_counter()

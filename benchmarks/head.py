@@ -93,7 +93,7 @@ def compared(
         store = make_store(Path(tempfile.mkdtemp()), model.backbone)
 
         def ours(model: FeatureClassifier = model, store: FeatureStore = store) -> float:
-            quiet_trainer(precision, epochs).fit(model, FeatureDataModule(store, batch_size))
+            quiet_trainer(precision, epochs).fit(model, FeatureDataModule(store, batch_size=batch_size))
             return epochs
 
         bf16 = precision == "bf16-mixed"

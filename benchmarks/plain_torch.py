@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from lightning_transfer.data.augmentation import FILL, Augmentation
-from lightning_transfer.data.image_folder import default_workers
+from lightning_transfer.data.datamodule import default_workers
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGE_SIZE = 150

@@ -31,7 +31,7 @@ def run(
         ImageFolderDataModule,
         StagedUnfreeze,
     )
-    from lightning_transfer.utils.precision import default_precision
+    from lightning_transfer.utils.machine import default_precision
 
     quiet_trainer("32-true")  # for the quiet it leaves
     torch.manual_seed(0)

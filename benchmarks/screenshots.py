@@ -107,7 +107,7 @@ def precision_recall(page: Page) -> Locator:
 
 def graph(page: Page) -> Locator:
     """Opened down to the stages."""
-    for name in ("BaseAndHead", "BaseAndHead/Backbone[backbone]"):
+    for name in ("TransferNetwork", "TransferNetwork/Backbone[backbone]"):
         box = page.locator(f"tf-graph-scene g.node[data-name='{name}']")
         expect(box).to_be_visible()
         box.locator("rect").first.dispatch_event("dblclick")

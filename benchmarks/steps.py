@@ -29,7 +29,7 @@ from benchmarks.timing import Precision, print_rows, quiet_trainer, side_by_side
 from lightning_transfer import FineTuningClassifier, FrozenBackboneClassifier, StagedUnfreeze
 from lightning_transfer.models.freezing import is_trainable
 from lightning_transfer.training.classifier import Classifier
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 Regime = Literal["frozen backbone", "fine-tuning"]
 

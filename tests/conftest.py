@@ -96,7 +96,7 @@ def checkpoints(
         )
         data = images
         if regime is FeatureClassifier:
-            data = FeatureDataModule(extract_features(trainer, model.backbone, images, folder))
+            data = FeatureDataModule(extract_features(trainer, model.backbone, images, root=folder))
         trainer.fit(model, data)
         paths[regime.__name__] = folder / f"{regime.__name__}.ckpt"
         trainer.save_checkpoint(paths[regime.__name__], weights_only=False)

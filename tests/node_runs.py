@@ -108,7 +108,7 @@ def regimes(job: Job) -> None:
     """Make a store, run each regime, and run once on images that must be drawn first."""
     model = job.model(FeatureClassifier)
     trainer = job.trainer("features")
-    store = extract_features(trainer, model.backbone, job.images(), "features", "float32")
+    store = extract_features(trainer, model.backbone, job.images(), root="features", dtype="float32")
     job.fitted("features", trainer, model, FeatureDataModule(store, batch_size=3))
     job.fitted("frozen", job.trainer("frozen"), job.model(FrozenBackboneClassifier), job.images())
     unfreeze = StagedUnfreeze({0: ["head"], 1: ["fire9"]})
@@ -158,8 +158,8 @@ def apart(job: Job, checkpoint: Path) -> list[str]:
         trainer.fit(job.model(FrozenBackboneClassifier), job.images(Path("images")))
 
     attempts: list[Callable[[], Any]] = [
-        lambda: extract_features(trainer, backbone, job.images(), "features"),
-        lambda: extract_features(trainer, backbone, images, shared / "features"),
+        lambda: extract_features(trainer, backbone, job.images(), root="features"),
+        lambda: extract_features(trainer, backbone, images, root=shared / "features"),
         one_less,
         lambda: predict(str(checkpoint), "images", **options),
     ]

@@ -38,7 +38,11 @@ def fine_tuning(**arguments: Any) -> FineTuningClassifier:
 
 def images_of(root: Path, **arguments: Any) -> ImageFolderDataModule:
     """Shuffled, augmented training images."""
-    return ImageFolderDataModule(str(root), **({"image_size": 32, "batch_size": 5, "num_workers": 0} | arguments))
+    images = ImageFolderDataModule(
+        str(root), **({"image_size": 32, "batch_size": 5, "num_workers": 0} | arguments)
+    )
+    images.setup()
+    return images
 
 
 class Watch(Callback):

@@ -120,7 +120,7 @@ def test_the_store_is_complete_and_that_of_a_single_process(
     store = FeatureStore(path)
     images = ImageFolderDataModule(str(image_folder), image_size=SIZE, batch_size=5, num_workers=0)
     backbone = Backbone("squeezenet1_1", str(weights_file))
-    single = extract_features(quiet_trainer(precision="32-true"), backbone, images, tmp_path, "float32")
+    single = extract_features(quiet_trainer(precision="32-true"), backbone, images, root=tmp_path, dtype="float32")
     assert store.manifest == single.manifest
     for split in ("train", "validation", "test"):
         np.testing.assert_allclose(store.features(split), single.features(split), rtol=1e-5, atol=1e-5)

@@ -66,7 +66,7 @@ def test_accuracy_from_images_and_from_the_store(real, command, accuracy_of, mon
 
     monkeypatch.setattr(Backbone, "forward", refuse)
     # The graph takes a pass of its own.
-    assert command("fit", *flags(real), "--trainer.max_epochs=1", "--tensorboard.graph=false") == 0
+    assert command("fit", *flags(real), "--trainer.max_epochs=1", "--plots.graph=false") == 0
 
 
 def test_accuracy_of_the_frozen_backbone_and_of_fine_tuning_that_starts_there(real, command, accuracy_of):
@@ -91,6 +91,7 @@ def test_logits_from_images_are_those_from_the_store(real, command):
     model = FeatureClassifier.load_from_checkpoint("checkpoints/feature_extraction/best.ckpt", weights_only=True)
     root = real / "data" / "cats_and_dogs_small"
     images = ImageFolderDataModule(str(root), max_samples=200, batch_size=100, num_workers=0)
+    images.setup()
     stored = torch.tensor(np.load(folder / "test.npy"))[:100]
     bf16 = manifest["recipe"]["precision"] == "bf16-mixed"
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -112,6 +113,7 @@ def test_every_original_decodes_as_pillow_decodes_it(real):
 
 def test_an_unsplit_folder_of_originals_is_split_by_class(real):
     data = ImageFolderDataModule(str(real / "data" / "originals"), resize="crop")
+    data.setup()
     assert {split: len(data.dataset(split)) for split in data.splits} == {
         "train": 500,
         "validation": 250,

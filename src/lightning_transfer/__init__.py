@@ -1,4 +1,7 @@
-"""Transfer learning with convolutional networks, as PyTorch Lightning modules."""
+"""Transfer learning with pretrained networks, as PyTorch Lightning modules."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from lightning_transfer.callbacks.adaptive_unfreeze import AdaptiveUnfreeze
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
@@ -9,7 +12,10 @@ from lightning_transfer.callbacks.step_seeds import StepSeeds
 from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.image_table import ImageTableDataModule
+from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
 from lightning_transfer.features.extractor import FeatureExtractor
@@ -34,6 +40,10 @@ from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
 
+if TYPE_CHECKING:
+    from lightning_transfer.comparison.compare import compare
+    from lightning_transfer.comparison.probe import probe
+
 __all__ = [
     "AdaptiveUnfreeze",
     "AtomicCheckpointIO",
@@ -56,7 +66,10 @@ __all__ = [
     "History",
     "Hyperparameters",
     "ImageClassifier",
+    "ImageDataModule",
     "ImageFolderDataModule",
+    "ImageIndex",
+    "ImageTableDataModule",
     "ModelGraph",
     "PrecisionRecall",
     "SaveBackbone",
@@ -67,8 +80,17 @@ __all__ = [
     "StopOnNonFinite",
     "TransferNetwork",
     "WrongImages",
+    "compare",
     "extract_features",
     "grad_cam",
     "load_classifier",
     "parameter_groups",
+    "probe",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `compare` and `probe` when they are asked for: they bring scipy's statistics, which take long."""
+    if name in ("compare", "probe"):
+        return getattr(import_module(f"lightning_transfer.comparison.{name}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,14 +16,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from conftest import draw_folder, draw_image
 from lightning_transfer import Backbone
 from lightning_transfer.cli import main as cli
-from lightning_transfer.monitoring.drawings import DRAWINGS
-from lightning_transfer.utils import precision
+from lightning_transfer.monitoring.plots import PLOTS
+from lightning_transfer.utils import machine
 from runs import differing, saved
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 FAST = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-FAST += ["--tensorboard.graph=false"]  # it takes a second, and a pass of the backbone
+FAST += ["--plots.graph=false"]  # it takes a second, and a pass of the backbone
 
 # Runs of one test share a folder, as a person's do.
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -406,7 +406,7 @@ def test_summary_prints_the_table(command, capsys):
 def test_the_default_precision_is_the_processors(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert precision.default_precision() == expected
+    assert machine.default_precision() == expected
 
 
 @pytest.mark.parametrize(("given", "said"), [([], True), (["--trainer.precision=32-true"], False)])
@@ -491,9 +491,9 @@ def test_where_there_is_no_tensorboard_nothing_is_drawn(flags, command, small):
 
 def test_a_drawing_is_on_by_its_flag(command, small):
     images = {"confusion_matrix", "wrong_images", "first_layer_filters"}
-    off = [f"--tensorboard.{name}=false" for name in DRAWINGS]
+    off = [f"--plots.{name}=false" for name in PLOTS]
     for number, (on, seen) in enumerate(({"filters": {"first_layer_filters"}} | {"": set()}).items()):
-        flags = [*off, *([f"--tensorboard.{on}=true"] if on else [])]
+        flags = [*off, *([f"--plots.{on}=true"] if on else [])]
         assert command(*FIT, *small(), *FAST, *flags) == 0
         events = EventAccumulator(f"logs/feature_extraction/version_{number}").Reload()
         assert images & set(events.Tags()["images"]) == seen

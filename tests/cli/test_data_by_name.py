@@ -20,6 +20,8 @@ def test_each_word_stands_for_its_module(tmp_path, monkeypatch):
     ):
         images = data_by_name(word, image_size=32, batch_size=3)
         assert type(images) is module
+        images.prepare_data()
+        images.setup()
         assert len(images.dataset("train")) == train
         batch, labels = next(iter(images.loader("train")))
         assert (batch.shape, labels.shape) == ((3, 3, 32, 32), (3,))
@@ -36,10 +38,13 @@ def test_the_seed_is_that_of_the_split(tmp_path):
     for name in ("cats", "dogs"):
         for number in range(8):
             draw_image(tmp_path / name / f"{number}.jpg", COLOURS[name], number)
-    splits = [data_by_name(str(tmp_path), split_seed=seed).scan.splits["train"].paths for seed in (0, 0, 1)]
+    found = [data_by_name(str(tmp_path), split_seed=seed) for seed in (0, 0, 1)]
+    for images in found:
+        images.setup()
+    splits = [images.index.splits["train"].paths for images in found]
     assert splits[0] == splits[1] != splits[2]
 
 
 def test_a_word_that_is_no_folder_is_refused():
     with pytest.raises(DataError, match="nowhere does not exist"):
-        data_by_name("nowhere")
+        data_by_name("nowhere").setup()

@@ -131,7 +131,9 @@ def test_a_value_out_of_range_is_named(flags, message):
 
 def data(image_folder, **arguments):
     defaults = {"image_size": 16, "batch_size": 5, "num_workers": 0}
-    return ImageFolderDataModule(str(image_folder), **(defaults | arguments))
+    module = ImageFolderDataModule(str(image_folder), **(defaults | arguments))
+    module.setup()
+    return module
 
 
 def epoch_of(loader, epoch):

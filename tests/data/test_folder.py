@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_transfer.data.folder import SPLITS, Samples, find_images, scan_folder
+from lightning_transfer.data.folder import find_images, scan_folder
+from lightning_transfer.data.index import SPLITS, Samples
 from lightning_transfer.errors import DataError
 
 
@@ -124,8 +125,8 @@ def test_unsplit_folder_is_split_class_by_class(tmp_path):
 
 def test_the_split_depends_on_the_seed_alone(tmp_path):
     first, again = (scan_folder(fill(tmp_path / name, cats=30, dogs=30)).splits for name in "ab")
-    assert first == again == scan_folder(tmp_path / "a", seed=0).splits
-    assert first["train"].paths != scan_folder(tmp_path / "a", seed=1).splits["train"].paths
+    assert first == again == scan_folder(tmp_path / "a", split_seed=0).splits
+    assert first["train"].paths != scan_folder(tmp_path / "a", split_seed=1).splits["train"].paths
 
 
 def test_a_class_added_later_leaves_the_others_where_they_were(tmp_path):

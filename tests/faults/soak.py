@@ -69,7 +69,7 @@ def feature_extraction(image_folder: Path, folder: Path, epochs: int = EPOCHS, *
     seed_everything(0, verbose=False)
     model, trainer = FeatureClassifier(**NETWORK), _trainer(folder, epochs, *watching)
     images = ImageFolderDataModule(str(image_folder), image_size=32, batch_size=8, num_workers=0)
-    store = extract_features(trainer, model.backbone, images, folder / "features", views=2)
+    store = extract_features(trainer, model.backbone, images, root=folder / "features", views=2)
     return _fit(trainer, model, FeatureDataModule(store, batch_size=8), folder)
 
 
@@ -197,7 +197,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _check_same_store(one: Path, other: Path) -> None:
-    """Manifest and arrays, that is; a store may also note what belongs to its own files, such as their dates."""
+    """Compare manifests and arrays."""
     ours, right = FeatureStore(one), FeatureStore(other)
     assert ours.manifest == right.manifest
     for split in right.splits:

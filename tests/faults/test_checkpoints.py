@@ -26,7 +26,7 @@ from lightning_transfer import (
 )
 from lightning_transfer.errors import BackboneError, ModuleError, OutputError
 from lightning_transfer.models.weights import read_weights
-from lightning_transfer.training.checkpoints import read_checkpoint
+from lightning_transfer.training.checkpoint_io import read_checkpoint
 from runs import Stranger, noise
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
@@ -53,7 +53,7 @@ def names(folder):
 
 
 # Every call by which a save changes something on the disk, in order.
-STEPS = [("fsync", os, 4), ("replace", Path, 2), ("unlink", Path, 3), ("open", Path, 2)]
+STEPS = [("fsync", os, 5), ("replace", Path, 2), ("unlink", Path, 3), ("open", Path, 2)]
 KILLS = [
     (owner, name, call, after) for name, owner, calls in STEPS for call in range(1, calls + 1) for after in (0, 1)
 ]
@@ -78,7 +78,7 @@ def test_a_kill_at_any_step_of_a_save_leaves_the_old_or_the_new(tmp_path, monkey
 
 def test_a_kill_during_the_first_save_leaves_nothing_that_looks_like_one(tmp_path):
     path = tmp_path / "last.ckpt"
-    for call in (1, 2, 3):
+    for call in (1, 2):
         assert run_and_kill(partial(save, path, 2), os, "fsync", call) == -signal.SIGKILL
         assert not path.exists()
         assert all(name.startswith(".") for name in names(tmp_path))
@@ -105,7 +105,7 @@ def test_a_disk_that_is_full_leaves_the_old_one(tmp_path):
     assert names(tmp_path) == before
 
 
-@pytest.mark.parametrize("call", [1, 2, 3, 4])
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5])
 def test_a_disk_that_is_full_when_it_is_brought_there(tmp_path, monkeypatch, call):
     path = tmp_path / "last.ckpt"
     save(path, 1)
@@ -120,7 +120,7 @@ def test_a_disk_that_is_full_when_it_is_brought_there(tmp_path, monkeypatch, cal
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match=r"last\.ckpt cannot be saved \(No space left"):
         save(path, 2)
-    assert number_in(path) == (2 if call == 4 else 1)
+    assert number_in(path) == (1 if call <= 2 else 2)
     assert not [name for name in names(tmp_path) if name.startswith(".")]
 
 
@@ -226,21 +226,6 @@ def test_without_its_sidecar_a_truncated_one_is_named_still(saved_model, tmp_pat
     truncate(moved)
     with pytest.raises(ModuleError, match=r"moved\.ckpt cannot be read as a checkpoint"):
         read_checkpoint(str(moved))
-
-
-def test_one_that_another_process_saves_meanwhile_is_not_called_changed(tmp_path, monkeypatch):
-    path = tmp_path / "last.ckpt"
-    save(path, 1)
-    real = hashlib.file_digest
-
-    def slow(file, name):
-        monkeypatch.setattr(hashlib, "file_digest", real)
-        save(path, 2)
-        with path.open("rb") as new:
-            return real(new, name)
-
-    monkeypatch.setattr(hashlib, "file_digest", slow)
-    assert number_in(path) == 2
 
 
 @pytest.mark.parametrize("save_last", [True, "link"])

@@ -37,8 +37,8 @@ def test_what_is_no_regular_file_is_never_waited_for(tmp_path, at_once):
         one.bind(str(root / "train/cats/socket.jpg"))
     data = ImageFolderDataModule(str(root), image_size=16, num_workers=0, on_bad_image="skip")
     data.setup()
-    assert data.scan.splits == expected.splits
-    assert [path for path, _ in data.scan.left_out] == ["train/cats/pipe.jpg", "train/cats/socket.jpg"]
+    assert data.index.splits == expected.splits
+    assert [path for path, _ in data.index.left_out] == ["train/cats/pipe.jpg", "train/cats/socket.jpg"]
     assert set(find_images(root)[0]) == {path for split in expected.splits.values() for path in split.paths}
     for name in ("pipe.jpg", "socket.jpg"):
         with pytest.raises(UnreadableImageError, match=f"{name} cannot be read.*not a regular file"):
@@ -51,9 +51,11 @@ def test_skip_reports_the_bad_ones_and_stops_above_the_cap(tmp_path, monkeypatch
     bad = [root / "train/cats/cats.1.jpg", root / "train/dogs/dogs.0.jpg", root / "validation/dogs/dogs.1.jpg"]
 
     def make(**arguments):
-        return ImageFolderDataModule(str(root), image_size=16, num_workers=1, on_bad_image="skip", **arguments)
+        data = ImageFolderDataModule(str(root), image_size=16, num_workers=1, on_bad_image="skip", **arguments)
+        data.setup()
+        return data
 
-    make().setup()
+    make()
     assert not (tmp_path / "bad_images.csv").exists(), "nothing to report"
     for path in bad[:2]:
         path.write_bytes(b"<html>")
@@ -61,15 +63,15 @@ def test_skip_reports_the_bad_ones_and_stops_above_the_cap(tmp_path, monkeypatch
     assert sum(len(labels) for _, labels in data.train_dataloader()) == 14
     bad[2].write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=r"3 of 20 images in .*more than max_bad_images=0\.1 .*bad_images\.csv"):
-        make().setup()
-    assert len(make(max_bad_images=0.15).scan.left_out) == 3
+        make()
+    assert len(make(max_bad_images=0.15).index.left_out) == 3
     for name, count in (("told.csv", 2), ("bad_images.csv", 3)):
         with (tmp_path / name).open(newline="") as report:
             rows = list(csv.DictReader(report))
         assert [row["path"] for row in rows] == list(map(str, bad[:count]))
         assert all("neither JPEG, PNG, WebP nor BMP" in row["reason"] for row in rows)
     with pytest.raises(OutputError, match=r"nowhere/x\.csv cannot be written .* another bad_image_report"):
-        make(bad_image_report="nowhere/x.csv").setup()
+        make(bad_image_report="nowhere/x.csv")
     with pytest.raises(DataError, match=r"max_bad_images=1\.5: wanted a share"):
         make(max_bad_images=1.5)
 
@@ -148,7 +150,7 @@ def test_a_class_is_the_same_in_both_encodings_of_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        ("Cats cats dogs", "the class folders Cats and cats differ in upper and lower case alone"),
+        ("Cats cats dogs", "the class folders Cats and cats differ only in upper and lower case"),
         ("train/a train/B validation/a validation/b", "class folders train/B and validation/b differ"),
         ("train/a train/É train/é validation/a", "class folders train/É and train/é differ"),
         ("Train/a Train/b Val/a Val/b", "has no folder train, but has Train, Val: .*Rename"),

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_transfer.data.folder import SPLITS, find_images, scan_folder
+from lightning_transfer.data.folder import find_images, scan_folder
+from lightning_transfer.data.index import SPLITS
 from lightning_transfer.errors import DataError
 
 NAMES = [

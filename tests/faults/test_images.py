@@ -47,6 +47,7 @@ def test_max_pixels_alone_is_the_limit(file, image_folder, monkeypatch):
             load_image(path, at_least=3, max_pixels=767)
     for module in (ImageFolderDataModule, CatsAndDogsDataModule):
         data = module(str(image_folder), image_size=16, num_workers=0, max_pixels=1919)
+        data.setup()
         with pytest.raises(UnreadableImageError, match="48 × 40 pixels, more than max_pixels=1,919"):
             next(iter(data.val_dataloader()))
 
@@ -161,7 +162,7 @@ def test_store_and_training_see_the_same_pixels(tmp_path, quiet_trainer, passes)
         augmentation=None,
         allow_duplicates=True,
     )
-    extract_features(quiet_trainer(), Backbone("squeezenet1_1", weights=None), images, tmp_path / "features")
+    extract_features(quiet_trainer(), Backbone("squeezenet1_1", weights=None), images, root=tmp_path / "features")
     stored = torch.stack(passes).clone()
     loader = images.train_dataloader()
     order = list(loader.sampler)

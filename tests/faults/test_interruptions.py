@@ -18,7 +18,7 @@ from lightning_transfer.cli import main as cli
 from lightning_transfer.cli import signals
 from lightning_transfer.errors import TrainingError
 from lightning_transfer.features.extractor import FeatureExtractor
-from lightning_transfer.training.checkpoints import read_checkpoint
+from lightning_transfer.training.checkpoint_io import read_checkpoint
 from runs import differing, saved
 
 CONFIG = Path(__file__).parents[2] / "configs" / "frozen_backbone.yaml"

@@ -1,4 +1,4 @@
-"""A short form of soak.py; and memory that does not grow with the epochs."""
+"""soak.py with few kills, with many under `make nightly`; and memory that does not grow with the epochs."""
 
 import ctypes
 import gc
@@ -11,10 +11,11 @@ from lightning.pytorch import Callback
 from soak import SCENARIOS, Soak, draw_images
 
 
+@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_runs_that_are_killed_at_random_moments_end_as_if_undisturbed(tmp_path, scenario):
-    soak = Soak(scenario, tmp_path, seed=0).kill(3)
-    assert soak.kills >= 3
+def test_runs_that_are_killed_at_random_moments_end_as_if_undisturbed(tmp_path, scenario, kills):
+    soak = Soak(scenario, tmp_path, seed=0).kill(kills)
+    assert soak.kills >= kills
     assert soak.runs >= 1
 
 

@@ -7,6 +7,7 @@ import torch
 from lightning_transfer import Backbone, FeatureDataModule, FeatureStore, ImageFolderDataModule, extract_features
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features import datamodule
+from lightning_transfer.utils.machine import available_memory
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,7 @@ def store(image_folder, weights_file, tmp_path_factory):
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     images = ImageFolderDataModule(str(image_folder), image_size=64, num_workers=0)
     root = tmp_path_factory.mktemp("features")
-    return extract_features(trainer, Backbone("squeezenet1_1", str(weights_file)), images, root)
+    return extract_features(trainer, Backbone("squeezenet1_1", str(weights_file)), images, root=root)
 
 
 def epoch(loader, number=0):
@@ -35,6 +36,10 @@ def test_batches_are_features_and_labels(store):
 
 def test_evaluation_is_in_the_stores_order(store):
     data = FeatureDataModule(str(store.path))
+    with pytest.raises(StoreError, match=r"not open yet: call setup"):
+        _ = data.store
+    data.setup()
+    assert (data.image_size, data.splits) == (64, ("train", "validation", "test"))
     for loader, split in ((data.val_dataloader(), "validation"), (data.test_dataloader(), "test")):
         features, labels = epoch(loader)
         np.testing.assert_array_equal(features, store.features(split))
@@ -43,6 +48,7 @@ def test_evaluation_is_in_the_stores_order(store):
 
 def test_training_takes_every_sample_once_in_the_order_of_the_images_loader(store, image_folder):
     images = ImageFolderDataModule(str(image_folder), image_size=64, seed=4, num_workers=0)
+    images.setup()
     data = FeatureDataModule(store, seed=4)
     orders = []
     for number in (0, 1, 0):
@@ -78,7 +84,7 @@ def test_a_batch_is_one_read(store, monkeypatch):
 def test_it_tells_how_its_images_were_resized(resize, image_folder, weights_file, quiet_trainer, tmp_path):
     images = ImageFolderDataModule(str(image_folder), image_size=64, resize=resize, num_workers=0)
     backbone = Backbone("squeezenet1_1", str(weights_file))
-    assert FeatureDataModule(extract_features(quiet_trainer(), backbone, images, tmp_path)).resize == resize
+    assert FeatureDataModule(extract_features(quiet_trainer(), backbone, images, root=tmp_path)).resize == resize
 
 
 def test_in_memory_it_serves_the_same_and_the_disk_is_read_once(store, monkeypatch):
@@ -92,7 +98,6 @@ def test_in_memory_it_serves_the_same_and_the_disk_is_read_once(store, monkeypat
 def test_what_does_not_fit_into_memory_is_refused_at_once(store, monkeypatch):
     monkeypatch.setattr(datamodule, "available_memory", lambda: 1000)
     with pytest.raises(StoreError, match=r"bytes, and 1,000 of memory are free: leave in_memory off"):
-        FeatureDataModule(store, in_memory=True)
-    FeatureDataModule(store)
-    monkeypatch.undo()
-    assert 10**8 < datamodule.available_memory() < 10**14
+        FeatureDataModule(store, in_memory=True).setup()
+    FeatureDataModule(store).setup()
+    assert 10**8 < available_memory() < 10**14

@@ -25,9 +25,11 @@ def backbone(weights_file):
 
 
 def images_of(root, **arguments):
-    return ImageFolderDataModule(
+    images = ImageFolderDataModule(
         str(root), **({"image_size": SIZE, "batch_size": 5, "num_workers": 0} | arguments)
     )
+    images.setup()
+    return images
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def by_hand(weights_file, root, split):
 def test_it_is_what_a_hand_written_loop_gives(
     backbone, images, image_folder, weights_file, tmp_path, quiet_trainer
 ):
-    store = extract_features(quiet_trainer(), backbone, images, tmp_path)
+    store = extract_features(quiet_trainer(), backbone, images, root=tmp_path)
     assert store.splits == ("train", "validation", "test")
     for split in store.splits:
         features, labels = by_hand(weights_file, image_folder, split)
@@ -66,11 +68,13 @@ def test_it_is_what_a_hand_written_loop_gives(
 
 
 def test_a_second_time_the_backbone_does_not_run(backbone, images, image_folder, tmp_path, quiet_trainer, passes):
-    first = extract_features(quiet_trainer(), backbone, images, tmp_path)
+    first = extract_features(quiet_trainer(), backbone, images, root=tmp_path)
     assert len(passes) == 24 + 12 + 12
     for path in image_folder.rglob("*.jpg"):
         os.utime(path)  # a date alone changes nothing
-    second = extract_features(quiet_trainer(), backbone, images_of(image_folder, batch_size=7, seed=3), tmp_path)
+    second = extract_features(
+        quiet_trainer(), backbone, images_of(image_folder, batch_size=7, seed=3), root=tmp_path
+    )
     assert len(passes) == 48
     assert first.path == second.path
 
@@ -80,7 +84,9 @@ def test_other_inputs_make_another_store(backbone, tmp_path, weights_file, quiet
 
     def store(trainer=None, backbone=backbone, dtype="float16", **arguments):
         trainer = trainer or quiet_trainer()
-        return extract_features(trainer, backbone, images_of(root, **arguments), tmp_path / "f", dtype).path
+        return extract_features(
+            trainer, backbone, images_of(root, **arguments), root=tmp_path / "f", dtype=dtype
+        ).path
 
     torch.manual_seed(5)
     paths = [
@@ -102,15 +108,15 @@ def test_other_inputs_make_another_store(backbone, tmp_path, weights_file, quiet
 
 def test_the_prefix_of_a_cut_is_a_backbone_too(backbone, images, tmp_path, quiet_trainer):
     prefix, suffix = backbone.split("fire6")
-    features = extract_features(quiet_trainer(), prefix, images, tmp_path, "float32").features("test")
-    whole = extract_features(quiet_trainer(), backbone, images, tmp_path, "float32").features("test")
+    features = extract_features(quiet_trainer(), prefix, images, root=tmp_path, dtype="float32").features("test")
+    whole = extract_features(quiet_trainer(), backbone, images, root=tmp_path, dtype="float32").features("test")
     with torch.no_grad():
         np.testing.assert_allclose(suffix.eval()(torch.tensor(features)), whole, rtol=1e-3, atol=1e-4)
 
 
 def test_a_backbone_without_stages_is_refused(backbone, images, tmp_path, quiet_trainer):
     with pytest.raises(StoreError, match="no stage left"):
-        extract_features(quiet_trainer(), backbone.split("stem")[0], images, tmp_path)
+        extract_features(quiet_trainer(), backbone.split("stem")[0], images, root=tmp_path)
 
 
 def test_the_trainer_keeps_its_callbacks_loggers_and_limits(backbone, images, tmp_path, quiet_trainer):
@@ -121,7 +127,7 @@ def test_the_trainer_keeps_its_callbacks_loggers_and_limits(backbone, images, tm
     own = [Refuses(), ModelCheckpoint(tmp_path / "checkpoints")]
     trainer = quiet_trainer(callbacks=own, enable_checkpointing=True, limit_predict_batches=1)
     before = list(trainer.callbacks)
-    store = extract_features(trainer, backbone, images, tmp_path / "f")
+    store = extract_features(trainer, backbone, images, root=tmp_path / "f")
     assert trainer.callbacks == before
     assert trainer.limit_predict_batches == 1
     assert store.features("train").any(axis=(1, 2, 3)).all(), "some images were left out"
@@ -129,7 +135,7 @@ def test_the_trainer_keeps_its_callbacks_loggers_and_limits(backbone, images, tm
 
 
 def test_under_fast_dev_run_the_store_is_complete_all_the_same(backbone, images, tmp_path, quiet_trainer):
-    store = extract_features(quiet_trainer(fast_dev_run=True), backbone, images, tmp_path)
+    store = extract_features(quiet_trainer(fast_dev_run=True), backbone, images, root=tmp_path)
     assert store.features("test").any(axis=(1, 2, 3)).all()
 
 
@@ -138,10 +144,10 @@ def test_an_unreadable_image_is_named_and_leaves_nothing(backbone, tmp_path, qui
     root = draw_folder(tmp_path / "images")
     (root / "test" / "dogs" / "dogs.3.jpg").write_bytes(b"<html>not an image</html>")
     with pytest.raises(DataError, match=r"dogs\.3\.jpg cannot be read as an image"):
-        extract_features(quiet_trainer(), backbone, images_of(root, num_workers=num_workers), tmp_path / "f")
+        extract_features(quiet_trainer(), backbone, images_of(root, num_workers=num_workers), root=tmp_path / "f")
     assert [path for path in (tmp_path / "f").iterdir() if path.suffix != ".lock"] == []
     skipping = images_of(root, on_bad_image="skip", bad_image_report=str(tmp_path / "bad.csv"))
-    store = extract_features(quiet_trainer(), backbone, skipping, tmp_path / "f")
+    store = extract_features(quiet_trainer(), backbone, skipping, root=tmp_path / "f")
     assert len(store.labels("test")) == 11
     assert "test/dogs/dogs.3.jpg" not in store.paths("test")
 
@@ -150,7 +156,7 @@ def test_features_that_are_not_finite_are_not_published(backbone, images, tmp_pa
     with torch.no_grad():
         backbone.stages["fire9"].fire.expand1x1.weight.fill_(1e6)
     with pytest.raises(StoreError, match=r"image train/cats/cats\.0\.jpg are not finite in float16"):
-        extract_features(quiet_trainer(), backbone, images, tmp_path)
+        extract_features(quiet_trainer(), backbone, images, root=tmp_path)
     assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
 
 
@@ -173,7 +179,7 @@ SCRIPT = textwrap.dedent(
 
     Backbone.forward = counting
     for _ in range(2):
-        store = extract_features(trainer, backbone, images, features)
+        store = extract_features(trainer, backbone, images, root=features)
         sys.stdout.write(f"rank {trainer.global_rank} passes {len(passes)} {store.path.name}\\n")
         sys.stdout.flush()
     """
@@ -206,7 +212,7 @@ def test_two_ranks_share_the_work_and_make_the_same_store(
     for rank in (0, 1):
         assert text.count(f"rank {rank} passes 24 ") == 2, text
     (path,) = (tmp_path / "two").glob("[!.]*")
-    store, single = FeatureStore(path), extract_features(quiet_trainer(), backbone, images, tmp_path / "one")
+    store, single = FeatureStore(path), extract_features(quiet_trainer(), backbone, images, root=tmp_path / "one")
     assert path.name == single.path.name
     for split in single.splits:
         np.testing.assert_allclose(store.features(split), single.features(split), rtol=2e-3, atol=2e-3)

@@ -17,7 +17,9 @@ LAST_LAYERS = {"stem": 2, "fire2": 3, "fire3": 5, "fire4": 6, "fire5": 8, "fire6
 
 @pytest.fixture
 def images(image_folder):
-    return ImageFolderDataModule(str(image_folder), image_size=SIZE, batch_size=5, num_workers=0)
+    images = ImageFolderDataModule(str(image_folder), image_size=SIZE, batch_size=5, num_workers=0)
+    images.setup()
+    return images
 
 
 def by_hand(weights_file, images, split):

@@ -4,11 +4,12 @@ import errno
 import json
 import os
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lightning_transfer import FeatureStore
+from lightning_transfer import FeatureDataModule, FeatureStore
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.manifest import MANIFEST, Manifest, SplitManifest
@@ -215,9 +216,9 @@ def test_an_array_of_another_shape_is_named(store):
     [
         ("{", "cannot be used"),
         ("[]", "cannot be used"),
-        (json.dumps({"format": 99}), "format 99, this version reads 2"),
+        (json.dumps({"format": 99}), "format 99, this version reads 3"),
         (json.dumps({"format": 1}), r"format 1, .* Remove .*one; the features are then extracted again"),
-        (json.dumps({"format": 2}), "'manifest_sha256'"),
+        (json.dumps({"format": 3}), "'manifest_sha256'"),
     ],
 )
 def test_a_damaged_manifest_is_named(store, text, message):
@@ -233,3 +234,27 @@ def test_an_unknown_split_lists_those_there_are(store):
 
 def test_a_store_says_what_it_is(store):
     assert "train 6, validation 3; (5, 3, 2) float16" in repr(store)
+
+
+@pytest.mark.parametrize("bad", [(0, 2), 1, (0.5,)])
+def test_labels_of_a_multi_label_store_are_rows_of_zeros_and_ones(tmp_path, bad):
+    split = SplitManifest(("a.jpg", "b.jpg", "c.jpg"), ((0,), (), (0, 1)))
+    builder = StoreBuilder(
+        tmp_path / "one", Manifest("f", {}, ("cats", "dogs"), SHAPE, "float16", {"train": split}, True)
+    )
+    assert builder.begin()
+    builder.publish()
+    store = FeatureStore(builder.path)
+    assert store.multi_label
+    assert store.labels("train").dtype == np.float32
+    assert store.labels("train").tolist() == [[1, 0], [0, 0], [1, 1]]
+    data = FeatureDataModule(builder.path, batch_size=3)
+    data.setup()
+    assert (data.multi_label, data.class_counts("train")) == (True, (2, 1))
+    _, labels = next(iter(data.loader("train")))
+    assert (labels.shape, str(labels.dtype)) == ((3, 2), "torch.float32")
+    # A label out of range, or of the other kind, is refused.
+    forged = replace(store.manifest, splits={"train": replace(split, labels=((0,), (), bad))})
+    (builder.path / MANIFEST).write_text(forged.to_json())
+    with pytest.raises(StoreError, match="split 'train' is not what it should be"):
+        FeatureStore(builder.path)

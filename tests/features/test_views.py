@@ -30,7 +30,7 @@ def store(image_folder, weights_file, tmp_path_factory):
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     images = images_of(image_folder, image_size=64, seed=4)
     root = tmp_path_factory.mktemp("features")
-    return extract_features(trainer, backbone_of(weights_file), images, root, "float32", views=VIEWS)
+    return extract_features(trainer, backbone_of(weights_file), images, root=root, dtype="float32", views=VIEWS)
 
 
 def test_view_v_is_the_backbone_on_what_a_live_run_shows_in_epoch_v(store, image_folder, weights_file):
@@ -78,7 +78,12 @@ def test_other_views_are_another_store(store, image_folder, weights_file, quiet_
     def again(views=VIEWS, **arguments):
         images = images_of(image_folder, **({"image_size": 64, "seed": 4} | arguments))
         return extract_features(
-            quiet_trainer(), backbone_of(weights_file), images, store.path.parent, "float32", views
+            quiet_trainer(),
+            backbone_of(weights_file),
+            images,
+            root=store.path.parent,
+            dtype="float32",
+            views=views,
         )
 
     assert again().path == store.path
@@ -111,7 +116,7 @@ def test_a_resumed_run_sees_the_same_views_and_ends_the_same(store, weights_file
         trainer = quiet_trainer(
             max_epochs=epochs, callbacks=[seen, every_epoch(tmp_path / folder)], enable_checkpointing=True
         )
-        trainer.fit(model, FeatureDataModule(store, 5, seed=1), ckpt_path=ckpt_path, weights_only=True)
+        trainer.fit(model, FeatureDataModule(store, batch_size=5, seed=1), ckpt_path=ckpt_path, weights_only=True)
         return seen.sums
 
     whole = fit("whole", 5)
@@ -137,7 +142,11 @@ def test_what_is_not_finite_is_named_in_a_later_view_too(image_folder, weights_f
     try:
         with pytest.raises(StoreError, match=r"features of train image train/cats/cats\.2\.jpg are not finite"):
             extract_features(
-                quiet_trainer(), backbone, images_of(image_folder, image_size=64, batch_size=1), tmp_path, views=2
+                quiet_trainer(),
+                backbone,
+                images_of(image_folder, image_size=64, batch_size=1),
+                root=tmp_path,
+                views=2,
             )
     finally:
         type(backbone).forward = before

@@ -4,11 +4,10 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import OpenerDirector
 
 import pytest
 import torch
+from pooch import HTTPDownloader
 from safetensors.torch import save_file
 from torchvision import models
 
@@ -177,11 +176,11 @@ def cache(tmp_path, monkeypatch):
     """An empty $TORCH_HOME's folder of weights, on a machine without a network."""
 
     def refuse(*args, **kwargs):
-        raise URLError("no network")
+        raise OSError("no network")
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    monkeypatch.setattr(OpenerDirector, "open", refuse)
+    monkeypatch.setattr(HTTPDownloader, "__call__", refuse)
     folder = tmp_path / "home/hub/checkpoints"
     folder.mkdir(parents=True)
     return folder
@@ -202,7 +201,7 @@ def test_without_a_network_the_address_and_the_remedy_are_told(cache):
     url = models.ResNet18_Weights.DEFAULT.url
     with pytest.raises(DownloadError) as caught:
         Backbone("resnet18", "DEFAULT")
-    assert f"{url} cannot be reached (no network)" in str(caught.value)
+    assert f"{url} cannot be fetched to {cache / Path(url).name} (no network)" in str(caught.value)
     assert f"pass its path as weights, or put it in {cache}." in str(caught.value)
     assert [path.name for path in cache.iterdir()] == [f".{Path(url).name}.lock"]
 

@@ -1,12 +1,14 @@
 """Figures hold the numbers they were given."""
 
+from itertools import pairwise
+
 import numpy as np
+import pytest
 from sklearn.metrics import confusion_matrix
 
 from lightning_transfer.monitoring.figures import (
     accuracy_by_depth,
-    confusion,
-    confusion_matrices,
+    confusion_figure,
     curves,
     figure_formats,
     gallery,
@@ -29,7 +31,7 @@ def test_curves_are_the_history(tmp_path):
     figure.savefig(tmp_path / "curves.png")
 
 
-def test_a_unfreeze_is_an_upright_line_between_two_epochs():
+def test_unfreezing_is_a_vertical_line_between_two_epochs():
     history = [{"train/accuracy": 0.5, "stages/trained": float(count)} for count in (1, 1, 3, 3, 4)]
     for axes in curves({"": history}).axes:
         upright = sorted({line.get_xdata()[0] for line in axes.lines if len(line.get_xdata()) == 2})
@@ -42,14 +44,39 @@ def test_an_epoch_without_a_score_is_a_gap():
     np.testing.assert_array_equal(line.get_ydata(), [np.nan, 0.5])
 
 
-def test_the_matrix_is_scikit_learns(tmp_path):
+def test_a_panel_of_counts_for_each_matrix(tmp_path):
     generator = np.random.default_rng(0)
-    labels, predictions = generator.integers(0, 3, (2, 100))
-    matrix = confusion(labels, predictions, 3)
-    np.testing.assert_array_equal(matrix, confusion_matrix(labels, predictions))
-    figure = confusion_matrices({"one": matrix, "two": matrix}, ("a", "b", "c"))
-    assert [text.get_text() for text in figure.axes[0].texts] == [f"{count:,}" for count in matrix.flat]
+    labels, predictions = generator.integers(0, 3, (2, 5000))
+    matrix = confusion_matrix(labels, predictions)
+    figure = confusion_figure({"one": matrix, "two": matrix.T}, ("a", "b", "c"))
+    one, two = figure.axes
+    assert [text.get_text() for text in one.texts] == [f"{count:,}" for count in matrix.flat]
+    assert [text.get_text() for text in two.texts] == [f"{count:,}" for count in matrix.T.flat]
+    np.testing.assert_allclose(one.images[0].get_array(), confusion_matrix(labels, predictions, normalize="true"))
+    assert (one.get_title(), two.get_title()) == ("one", "two")
+    for names in (one.get_xticklabels(), one.get_yticklabels()):
+        assert [name.get_text() for name in names] == ["a", "b", "c"]
+        assert {name.get_rotation() for name in names} == {0}
     figure.savefig(tmp_path / "confusion.png")
+
+
+@pytest.mark.parametrize(("classes", "named"), [(40, 40), (150, 50)])
+def test_many_classes_have_no_numbers_and_names_that_do_not_overlap(classes, named):
+    names = [f"class number {k}" for k in range(classes)]
+    figure = confusion_figure({"": np.eye(classes, dtype=np.int64)}, names)
+    (axes,) = figure.axes
+    assert not axes.texts
+    figure.draw_without_rendering()
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in labels] == names[:: classes // named]
+        boxes = [label.get_window_extent() for label in labels]
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+
+
+def test_more_panels_than_four_go_into_rows_and_a_class_without_images_is_blank():
+    figure = confusion_figure({str(k): np.array([[0, 0], [1, 3]]) for k in range(6)}, ("no", "yes"))
+    assert [axes.axison for axes in figure.axes] == [True] * 6 + [False] * 2
+    np.testing.assert_allclose(figure.axes[5].images[0].get_array(), [[0, 0], [0.25, 0.75]])
 
 
 def test_heat_lies_over_the_right_image_and_leaves_cold_places_alone(tmp_path):

@@ -22,14 +22,14 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium: apt-get install chromium"),
 ]
 
-CONFIGS = Path(__file__).parent.parent / "configs"
-PICTURES = 24  # to validate with
+CONFIGS = Path(__file__).parents[2] / "configs"
+IMAGES = 24  # to validate with
 STAGES = ("stem", "block1", "block2", "block3", "block4", "block5", "last_conv")
 FEATURES = 576  # of mobilenet_v3_small
 FLAGS = [
     "--data=SketchPetsDataModule",
     "--data.root=sketches",
-    f"--data.samples={{train: 16, validation: {PICTURES // 2}, test: 1}}",
+    f"--data.samples={{train: 16, validation: {IMAGES // 2}, test: 1}}",
     "--data.image_size=64",
     "--data.num_workers=0",
     "--model.backbone=mobilenet_v3_small",
@@ -193,14 +193,14 @@ def test_the_graph_opens_down_to_the_stages(show):
         assert len(written) > 4
         return box
 
-    for outer in ("input", "output", "BaseAndHead"):
+    for outer in ("input", "output", "TransferNetwork"):
         has_box(outer)
     # It moves while it is being laid out, where a click would miss it.
-    has_box("BaseAndHead").locator("rect").first.dispatch_event("dblclick")
-    has_box("BaseAndHead/Head[head]")
-    has_box("BaseAndHead/Backbone[backbone]").locator("rect").first.dispatch_event("dblclick")
+    has_box("TransferNetwork").locator("rect").first.dispatch_event("dblclick")
+    has_box("TransferNetwork/Head[head]")
+    has_box("TransferNetwork/Backbone[backbone]").locator("rect").first.dispatch_event("dblclick")
     for stage in STAGES:
-        has_box(f"BaseAndHead/Backbone[backbone]/Sequential[{stage}]")
+        has_box(f"TransferNetwork/Backbone[backbone]/Sequential[{stage}]")
 
 
 @pytest.mark.parametrize("name", ["cats", "dogs"])
@@ -249,11 +249,11 @@ def test_hparams_compare_the_runs(show, runs):
 def test_the_projector_has_the_validation_images_with_their_classes(show):
     page = show("projector")
     projector = page.frame_locator("iframe").frame_locator("iframe").locator("vz-projector")
-    sync_api.expect(projector).to_contain_text(f"Points: {PICTURES}")
+    sync_api.expect(projector).to_contain_text(f"Points: {IMAGES}")
     sync_api.expect(projector).to_contain_text(f"Dimension: {FEATURES}")
     projector.locator("#colorby").click()
     projector.locator("#colorby paper-item").filter(has_text="truth").click()
     legend = projector.locator("vz-projector-legend")
     for name in ("cats", "dogs"):
         entry = legend.locator(".item").filter(has_text=name)
-        sync_api.expect(entry).to_contain_text(str(PICTURES // 2))
+        sync_api.expect(entry).to_contain_text(str(IMAGES // 2))

@@ -9,10 +9,10 @@ from lightning_transfer.sketches.creatures import CREATURES
 def test_pets_are_two_classes_in_three_splits(tmp_path):
     samples = {"train": 3, "validation": 2, "test": 1}
     data = SketchPetsDataModule(str(tmp_path / "pets"), samples, image_size=48, batch_size=4, num_workers=0)
-    assert data.class_names == ("cats", "dogs")
-    assert data.num_classes == 2
     data.prepare_data()
     data.setup()
+    assert data.class_names == ("cats", "dogs")
+    assert data.num_classes == 2
     assert {split: len(data.dataset(split)) for split in data.splits} == {"train": 6, "validation": 4, "test": 2}
     assert data.class_counts("train") == (3, 3)
     images, labels = next(iter(data.val_dataloader()))

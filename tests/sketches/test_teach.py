@@ -17,7 +17,7 @@ def test_the_bundled_backbone_beats_random_numbers_by_ten_points(quiet_trainer, 
         seed_everything(0, verbose=False)
         model = FeatureClassifier("mobilenet_v3_small", weights=weights, pool="avg", lr=1e-3)
         trainer = quiet_trainer(max_epochs=15)
-        store = extract_features(trainer, model.backbone, data, tmp_path / "features")
+        store = extract_features(trainer, model.backbone, data, root=tmp_path / "features")
         trainer.fit(model, FeatureDataModule(store, batch_size=32))
         (scores,) = trainer.test(model, FeatureDataModule(store, batch_size=100), verbose=False)
         accuracies[weights] = scores["test/accuracy"]

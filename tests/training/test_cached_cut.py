@@ -21,7 +21,11 @@ SCHEDULE = {0: ["head"], 1: ["last_conv"], 2: ["block5"]}
 def stored(trainer, model, image_folder, root, schedule=SCHEDULE, dtype="float32", views=1, **arguments):
     images = images_of(image_folder, **arguments)
     prefix = model.frozen_prefix(StagedUnfreeze(schedule))
-    return FeatureDataModule(extract_features(trainer, prefix, images, root, dtype, views), 5, images.seed)
+    return FeatureDataModule(
+        extract_features(trainer, prefix, images, root=root, dtype=dtype, views=views),
+        batch_size=5,
+        seed=images.seed,
+    )
 
 
 def test_it_is_the_run_on_images(quiet_trainer, image_folder, tmp_path):

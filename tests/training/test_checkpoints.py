@@ -6,7 +6,7 @@ from lightning.pytorch import Callback
 
 from lightning_transfer import StagedUnfreeze
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.training.checkpoints import between_epochs, read_checkpoint
+from lightning_transfer.training.checkpoint_io import between_epochs, read_checkpoint
 from runs import fine_tuning, images_of
 
 

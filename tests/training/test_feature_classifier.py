@@ -24,7 +24,9 @@ SIZE = 64
 
 
 def images_of(root, **arguments):
-    return ImageFolderDataModule(str(root), image_size=SIZE, num_workers=0, **arguments)
+    images = ImageFolderDataModule(str(root), image_size=SIZE, num_workers=0, **arguments)
+    images.setup()
+    return images
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def store(image_folder, weights_file, tmp_path_factory):
 
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     backbone = Backbone("squeezenet1_1", str(weights_file))
-    return extract_features(trainer, backbone, images_of(image_folder), tmp_path_factory.mktemp("features"))
+    return extract_features(trainer, backbone, images_of(image_folder), root=tmp_path_factory.mktemp("features"))
 
 
 @pytest.fixture
@@ -116,7 +118,7 @@ def test_the_head_says_the_same_of_images_as_of_their_features(
 ):
     model = make(backbone=backbone, weights=None, pool=pool).eval()
     images = images_of(image_folder, batch_size=12)
-    store = extract_features(quiet_trainer(), model.backbone, images, tmp_path)
+    store = extract_features(quiet_trainer(), model.backbone, images, root=tmp_path)
     with torch.no_grad():
         from_images = model(next(iter(images.test_dataloader()))[0])
         model.input_stage = "head"  # as set-up says of a feature store

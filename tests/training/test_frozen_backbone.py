@@ -83,7 +83,7 @@ def extracted(quiet_trainer, image_folder, tmp_path):
     """A feature-extraction run's checkpoint, and its module."""
     model = make(FeatureClassifier)
     trainer = quiet_trainer(max_epochs=2)
-    store = extract_features(trainer, model.backbone, images_of(image_folder), tmp_path / "features")
+    store = extract_features(trainer, model.backbone, images_of(image_folder), root=tmp_path / "features")
     trainer.fit(model, FeatureDataModule(store))
     trainer.save_checkpoint(tmp_path / "extracted.ckpt")
     torch.save(model.backbone.stages.state_dict(), tmp_path / "stages.pth")

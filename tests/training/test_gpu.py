@@ -64,7 +64,7 @@ def test_features_and_images_agree(quiet_trainer, image_folder, tmp_path, precis
     model = FeatureClassifier("resnet18", weights=None, image_size=32, hidden=8)
     trainer = quiet_trainer(accelerator="gpu", devices=1, precision=precision, max_epochs=2)
     images = images_of(image_folder)
-    store = extract_features(trainer, model.backbone, images, tmp_path / "features")
+    store = extract_features(trainer, model.backbone, images, root=tmp_path / "features")
     trainer.fit(model, FeatureDataModule(store))
     (from_store,) = trainer.test(model, FeatureDataModule(store), verbose=False)
     (from_images,) = trainer.test(model, images, verbose=False)

@@ -10,6 +10,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_transfer.monitoring.loggers import log_figure, takes_figures
 from lightning_transfer.utils.files import whole_file
 
 
@@ -100,8 +101,11 @@ class History(Callback):
         # Only here: matplotlib takes half a second to import.
         from lightning_transfer.monitoring.figures import curves
 
+        figure = curves({"": self.epochs})
         with whole_file(folder / "curves.png") as beside:
-            curves({"": self.epochs}).savefig(beside, format="png", dpi=120)
+            figure.savefig(beside, format="png", dpi=120)
+        for logger in filter(takes_figures, trainer.loggers):
+            log_figure(logger, "learning_curves", figure, trainer.global_step)
 
 
 def _checkpoint_folder(trainer: Trainer) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.cats_and_dogs import CatsAndDogsDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.sketches.datamodule import SketchPetsDataModule
 
@@ -14,34 +15,23 @@ def data_by_name(
     batch_size: int = 32,
     augmentation: Augmentation | None = None,
     split_seed: int = 0,
-) -> ImageFolderDataModule:
-    """A data module whose images are there and scanned.
+) -> ImageDataModule:
+    """Make a data module; its images are made and loaded when it is set up.
 
     Args:
-        data: "sketch_pets" and "cats_and_dogs" make their images below `data/`, where they are not there yet;
-            any other word is a folder of images, a class a folder.
+        data: "sketch_pets" or "cats_and_dogs", which are made below `data/` if they do not exist yet; any
+            other word is a folder of images with one folder per class.
         image_size: H and W of every image, in pixels.
-        batch_size: B, a process.
-        augmentation: How training images are changed.
-        split_seed: Of the split of a folder that has none.
-
-    Raises:
-        DataError: The images are not usable, or cannot be made.
-        DownloadError: The book's images cannot be fetched.
+        batch_size: B, per process.
+        augmentation: Random changes of training images.
+        split_seed: Which images go where, in a folder that is not split.
     """
-    images: ImageFolderDataModule
     if data == "sketch_pets":
-        # They are drawn in the size they are wanted in, so each size has a folder.
+        # They are drawn at the size in use, so each size has its own folder.
         root = "data/sketch_pets" if image_size == 150 else f"data/sketch_pets_{image_size}"
-        images = SketchPetsDataModule(
-            root, image_size=image_size, batch_size=batch_size, augmentation=augmentation
-        )
-    elif data == "cats_and_dogs":
-        images = CatsAndDogsDataModule(image_size=image_size, batch_size=batch_size, augmentation=augmentation)
-    else:
-        images = ImageFolderDataModule(
-            data, image_size, batch_size=batch_size, seed=split_seed, augmentation=augmentation
-        )
-    images.prepare_data()
-    images.setup()
-    return images
+        return SketchPetsDataModule(root, image_size=image_size, batch_size=batch_size, augmentation=augmentation)
+    if data == "cats_and_dogs":
+        return CatsAndDogsDataModule(image_size=image_size, batch_size=batch_size, augmentation=augmentation)
+    return ImageFolderDataModule(
+        data, split_seed=split_seed, image_size=image_size, batch_size=batch_size, augmentation=augmentation
+    )

@@ -11,29 +11,33 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_transfer.cli.arg_parsing import CommandParser
 from lightning_transfer.cli.config_limits import refuse_functions
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import FeatureDtype, extract_features
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.models.backbone import Backbone
-from lightning_transfer.monitoring.drawings import Drawings
-from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO, check_folders, save_atomically
+from lightning_transfer.monitoring.plots import Plots
+from lightning_transfer.training.checkpoint_io import (
+    AtomicCheckpointIO,
+    check_folders,
+    read_checkpoint,
+    save_atomically,
+)
 from lightning_transfer.training.checkpoints import (
     ORIGINS,
     check_resumable,
-    read_checkpoint,
+    load_part,
     recorded_arguments,
     upgrade,
 )
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.utils.lightning import callbacks_of, find_callbacks
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 @dataclass
@@ -60,10 +64,10 @@ class TransferTrainer(Trainer):
     """Lightning's Trainer, which can also extract."""
 
     def extract(
-        self, backbone: Backbone, datamodule: ImageFolderDataModule, root: str, options: FeatureOptions
+        self, backbone: Backbone, datamodule: ImageDataModule, root: str, options: FeatureOptions
     ) -> FeatureStore:
         """Run the backbone once over every image, and keep its outputs on disk."""
-        return extract_features(self, backbone, datamodule, root, options.dtype, options.views)
+        return extract_features(self, backbone, datamodule, root=root, dtype=options.dtype, views=options.views)
 
 
 class TransferParser(CommandParser, LightningArgumentParser):
@@ -98,9 +102,9 @@ class TransferCLI(LightningCLI):
         refuse_functions(self.config)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds `--features.*` and `--tensorboard.*`; the model learns from the data what it must know of them."""
+        """Add `--features.*` and `--plots.*`."""
         parser.add_class_arguments(FeatureOptions, "features")
-        parser.add_class_arguments(Drawings, "tensorboard")
+        parser.add_class_arguments(Plots, "plots")
 
     def _parse_ckpt_path(self) -> None:
         """Takes the model's arguments from the checkpoint, where there is one of a module of this library.
@@ -152,7 +156,7 @@ class TransferCLI(LightningCLI):
         options = self._feature_options()
         if options.root is None:
             raise ModuleError("features.root is null: extract needs a folder to put the store in.")
-        if not isinstance(model, Classifier) or not isinstance(datamodule, ImageFolderDataModule):
+        if not isinstance(model, Classifier) or not isinstance(datamodule, ImageDataModule):
             raise ModuleError(
                 f"extract needs a model of lightning_transfer and images in folders; got {type(model).__name__} "
                 f"and {type(datamodule).__name__}."
@@ -165,10 +169,9 @@ class TransferCLI(LightningCLI):
         self._check_last()
         check_folders(self.trainer)
         self._serve_features(fitting=True)
-        drawings: Drawings = self._get(self.config_init, "tensorboard")
-        if any(isinstance(logger, TensorBoardLogger) for logger in self.trainer.loggers):
-            # Before those that save, which Lightning keeps at the end.
-            callbacks_of(self.trainer)[:0] = drawings.callbacks()
+        plots: Plots = self._get(self.config_init, "plots")
+        # Before those that save, which Lightning keeps at the end.
+        callbacks_of(self.trainer)[:0] = plots.callbacks()
 
     def before_validate(self) -> None:
         """Extracts the features, if the model takes them."""
@@ -217,7 +220,7 @@ class TransferCLI(LightningCLI):
         backbone = model.cached_backbone(self.trainer, options.cache_prefix and fitting)
         if backbone is None:
             return
-        if not isinstance(self.datamodule, ImageFolderDataModule):
+        if not isinstance(self.datamodule, ImageDataModule):
             name = type(self.datamodule).__name__
             rank_zero_info(
                 f"{name} names no image files, so no features are stored: its batches are used as they are."
@@ -225,7 +228,9 @@ class TransferCLI(LightningCLI):
             return
         images = self.datamodule
         store = self.trainer.extract(backbone, images, options.root, options)
-        self.datamodule = FeatureDataModule(store, images.batch_size, images.seed, images, options.in_memory)
+        self.datamodule = FeatureDataModule(
+            store, batch_size=images.batch_size, seed=images.seed, images=images, in_memory=options.in_memory
+        )
 
 
 def run(program: str, description: str, arguments: Sequence[str]) -> None:

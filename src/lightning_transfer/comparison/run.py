@@ -25,14 +25,14 @@ from torchmetrics.functional.classification import multiclass_auroc
 from lightning_transfer.callbacks.history import History
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
 from lightning_transfer.comparison.tables import Outcome
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.features.datamodule import FeatureDataModule
 from lightning_transfer.features.extract import extract_features
-from lightning_transfer.monitoring.drawings import Drawings
+from lightning_transfer.monitoring.plots import Plots
 from lightning_transfer.training.checkpoint_io import AtomicCheckpointIO
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.regimes import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 Regime = Literal["feature_extraction", "frozen_backbone", "fine_tuning"]
 REGIMES: tuple[Regime, ...] = get_args(Regime)
@@ -73,7 +73,7 @@ class Run:
     """
 
     regime: Regime
-    images: ImageFolderDataModule
+    images: ImageDataModule
     backbone: str
     weights: str | None
     epochs: int
@@ -121,8 +121,10 @@ class Run:
         data: LightningDataModule = self.images
         if self.regime == "feature_extraction":
             start = time.perf_counter()
-            store = extract_features(trainer, model.backbone, self.images, self.root / "features")
-            data = FeatureDataModule(store, self.images.batch_size, self.images.seed, self.images)
+            store = extract_features(trainer, model.backbone, self.images, root=self.root / "features")
+            data = FeatureDataModule(
+                store, batch_size=self.images.batch_size, seed=self.images.seed, images=self.images
+            )
             seconds["extract"] = time.perf_counter() - start
         last = self.folder / "last.ckpt"
         trainer.fit(model, data, ckpt_path=last if last.is_file() else None, weights_only=True)
@@ -176,7 +178,7 @@ class Run:
             ),
             ModelCheckpoint(self.folder, "last", enable_version_counter=False),
         ]
-        callbacks: list[Callback] = [history, _Progress(), *Drawings.all().callbacks(), *saving]
+        callbacks: list[Callback] = [history, _Progress(), *Plots.all().callbacks(), *saving]
         if self.regime == "fine_tuning":
             callbacks.append(StagedUnfreeze(by_thirds(model.backbone.stage_names, self.epochs)))
         version = f"{self.regime}_seed_{self.images.seed}"

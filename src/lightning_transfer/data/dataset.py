@@ -1,12 +1,11 @@
-"""The images of one split as data sets: as they are, changed in each epoch, and as they are in one epoch.
+"""The images of one split as data sets: as they are, augmented, and augmented as in one epoch.
 
-Shapes: H W image.
+Shapes: H W image, K classes.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -20,30 +19,36 @@ from lightning_transfer.data.decoding import (
     resize_image,
     to_tensor,
 )
-from lightning_transfer.data.folder import Samples
+from lightning_transfer.data.index import ImageIndex
+
+Target = int | Tensor
 
 
-class ImageDataset(Dataset[tuple[Tensor, int]]):
+class ImageDataset(Dataset[tuple[Tensor, Target]]):
     """The images of one split: item i is ((3, H, W) uint8, label).
 
+    The label is a class index, or (K,) float32 of zeros and ones in a multi-label index.
+
     Attributes:
-        root: The folder that the samples' paths are below.
+        root: The folder that the paths start from.
         samples: Paths and labels.
+        num_classes: K.
         image_size: H and W, in pixels.
         resize: "squash" or "crop".
-        max_pixels: H · W of the largest file.
+        max_pixels: Largest H · W of a file.
     """
 
     def __init__(
         self,
-        root: Path,
-        samples: Samples,
+        index: ImageIndex,
+        split: str,
         image_size: int = 150,
         resize: Resize = "squash",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        self.root = root
-        self.samples = samples
+        self.root = index.root
+        self.samples = index.splits[split]
+        self.num_classes = index.num_classes
         self.image_size = image_size
         self.resize: Resize = resize
         self.max_pixels = max_pixels
@@ -52,7 +57,7 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return len(self.samples)
 
     def image(self, index: int) -> Image.Image:
-        """One image, of the wanted size."""
+        """One image, resized."""
         try:
             image = load_image(self.root / self.samples.paths[index], self.image_size, self.max_pixels)
         except UnreadableImageError as error:
@@ -60,14 +65,23 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
             raise UnreadableImageError(f"{error} {hint}") from error.__cause__
         return resize_image(image, self.image_size, self.resize)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return to_tensor(self.image(index)), self.samples.labels[index]
+    def target(self, index: int) -> Target:
+        """The label of one image: an index, or (K,) float32."""
+        label = self.samples.labels[index]
+        if isinstance(label, int):
+            return label
+        multi_hot = torch.zeros(self.num_classes)
+        multi_hot[list(label)] = 1
+        return multi_hot
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        return to_tensor(self.image(index)), self.target(index)
 
 
-class AugmentedDataset(Dataset[tuple[Tensor, int]]):
-    """The images of one split, changed anew in each epoch: item (epoch, i) is ((3, H, W) uint8, label).
+class AugmentedDataset(Dataset[tuple[Tensor, Target]]):
+    """The images of one split, changed in each epoch: item (epoch, i) is ((3, H, W) uint8, label).
 
-    The epoch comes with the index, since worker processes that live on have no other way to learn of it.
+    The epoch comes with the index, because persistent worker processes have no other way to learn it.
     """
 
     def __init__(self, images: ImageDataset, augmentation: Augmentation, seed: int) -> None:
@@ -78,14 +92,14 @@ class AugmentedDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, int]:
+    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Target]:
         epoch, index = place
         image = self.augmentation(self.images.image(index), [self.seed, epoch, index])
-        return to_tensor(image), self.images.samples.labels[index]
+        return to_tensor(image), self.images.target(index)
 
 
-class View(Dataset[tuple[Tensor, int]]):
-    """Augmented images as they are in one epoch: item i is ((3, H, W) uint8, label)."""
+class View(Dataset[tuple[Tensor, Target]]):
+    """Augmented images as in one epoch: item i is ((3, H, W) uint8, label)."""
 
     def __init__(self, images: AugmentedDataset, epoch: int) -> None:
         self.images = images
@@ -94,5 +108,5 @@ class View(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         return self.images[self.epoch, index]

@@ -1,4 +1,4 @@
-"""Which entries of a folder of images are looked at."""
+"""List the entries of a folder of images, without hidden files and unsafe links."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from lightning_transfer.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-PICTURE_SUFFIXES = ", ".join(sorted(SUFFIXES))  # to be told
+SUFFIX_LIST = ", ".join(sorted(SUFFIXES))  # for messages
 
 
 def entries(folder: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterator[os.DirEntry[str]]:
-    """The entries of a folder by name.
+    """List the entries of a folder, sorted by name.
 
-    Those that begin with a dot and `__MACOSX` are ignored; links that lead out of the root, and names that no text
-    file could hold, are left out.
+    Entries that begin with a dot and `__MACOSX` are ignored; links out of the root and names that are not UTF-8
+    are left out.
 
     Args:
         folder: The root or a folder in it.
         root: The folder of images.
-        left_out: Takes the path below the root, and the reason, of each entry that is left out.
+        left_out: A list to add the path below the root and the reason of each entry that is left out to.
 
     Raises:
         DataError: The folder cannot be read.
@@ -36,10 +36,10 @@ def entries(folder: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterat
     for entry in ordered:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        if complaint := _complaint(entry, root):
-            # The name as it can be told, where it is not UTF-8.
+        if reason := _reason(entry, root):
+            # A name that is not UTF-8 cannot be printed as it is.
             name = os.fsencode(below(root, entry)).decode(errors="backslashreplace")
-            left_out.append((name, complaint))
+            left_out.append((name, reason))
             continue
         yield entry
 
@@ -49,7 +49,7 @@ def below(root: Path, entry: os.DirEntry[str]) -> str:
     return Path(entry.path).relative_to(root).as_posix()
 
 
-def _complaint(entry: os.DirEntry[str], root: Path) -> str:
+def _reason(entry: os.DirEntry[str], root: Path) -> str:
     try:
         entry.name.encode()
     except UnicodeEncodeError:
@@ -58,6 +58,6 @@ def _complaint(entry: os.DirEntry[str], root: Path) -> str:
         return ""
     try:
         target = Path(entry.path).resolve(strict=True)
-    except (OSError, RuntimeError):  # before Python 3.13 a RuntimeError tells of links in a circle
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
         return "a link that leads nowhere"
     return "" if target.is_relative_to(root.resolve()) else "a link that leads out of the folder"

@@ -1,4 +1,4 @@
-"""Makes a feature store: in a staging folder, the manifest last, then moved into place at once.
+"""Build a feature store in a staging folder, write the manifest last, then rename it into place.
 
 Shapes: C channels, h w feature map.
 """
@@ -10,26 +10,24 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
 from lightning_transfer.errors import StoreError
-from lightning_transfer.features.integrity import seal
+from lightning_transfer.features.integrity import with_sha256
 from lightning_transfer.features.manifest import MANIFEST, Manifest
-from lightning_transfer.utils.files import sync
-from lightning_transfer.utils.locking import acquire
+from lightning_transfer.utils.files import acquire, lock_of, remove_staging, staging_of, sync
 
 PATIENCE = 60.0  # seconds, after which NFS shows to a machine what another one has made
 
 
 class StoreBuilder:
-    """Writes a store, from one process or several.
+    """Write a store, from one process or several.
 
     One process calls `begin`, the others `join` it; if it said so, each writes its share, and then the first calls
     `publish`.
@@ -42,16 +40,15 @@ class StoreBuilder:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
-        # A name of its own: what a killed build left on another machine must not be taken for it.
-        self.staging = path.with_name(f".{path.name}.staging-{uuid4().hex[:8]}")
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"))
+        self.staging = staging_of(path)
+        self._lock = FileLock(lock_of(path))
 
     def exists(self) -> bool:
         """Whether the complete store is there already."""
         return (self.path / MANIFEST).is_file()
 
     def begin(self) -> bool:
-        """Claims the store for this process, and reserves its room on disk.
+        """Claim the store for this process, and reserve its room on disk.
 
         Waits for another process that builds the same store.
 
@@ -72,11 +69,7 @@ class StoreBuilder:
             if self.exists():
                 self._lock.release()
                 return False
-            for entry in self.path.parent.iterdir():
-                if entry.name.startswith(f".{self.path.name}.staging"):  # left by a process that was killed
-                    # Or of one that locks do not reach: once it is called otherwise, that one cannot publish it.
-                    with suppress(FileNotFoundError):
-                        shutil.rmtree(entry.rename(f"{entry}.old"), ignore_errors=True)
+            remove_staging(self.path)
             self.staging.mkdir()
             for split in self.manifest.splits:
                 with (self.staging / f"{split}.npy").open("wb") as file:
@@ -85,7 +78,7 @@ class StoreBuilder:
         return True
 
     def join(self, staging: str | None) -> bool:
-        """Takes part in what another process has begun, perhaps on another machine.
+        """Join what another process has begun, perhaps on another machine.
 
         Args:
             staging: The name of the other one's staging folder; None where the store must be there, complete.
@@ -103,7 +96,7 @@ class StoreBuilder:
         return True
 
     def write(self, split: str, rows: Sequence[int], features: npt.NDArray[Any]) -> None:
-        """Writes the features of some rows of a split.
+        """Write the features of some rows of a split.
 
         Args:
             split: Its name.
@@ -134,7 +127,7 @@ class StoreBuilder:
                 os.close(descriptor)
 
     def publish(self) -> None:
-        """Makes the store appear, complete, after it has read all of it for its sha256.
+        """Make the store appear, complete, after reading all arrays for their sha256.
 
         Raises:
             StoreError: The staging folder has gone, or cannot be written.
@@ -142,7 +135,7 @@ class StoreBuilder:
         with self._mendable():
             for split in self.manifest.splits:
                 sync(self.staging / f"{split}.npy")
-            text = seal(self.staging, self.manifest).to_json()
+            text = with_sha256(self.staging, self.manifest).to_json()
             (self.staging / MANIFEST).write_text(text, encoding="utf-8", errors="surrogateescape")
             sync(self.staging / MANIFEST)
             sync(self.staging)
@@ -156,7 +149,7 @@ class StoreBuilder:
         self.discard()
 
     def discard(self) -> None:
-        """Removes the staging folder, if it is this builder's, and lets other processes begin."""
+        """Remove the staging folder, if it is this builder's, and let other processes begin."""
         # Without the lock the folder is that of another process, for which this one may just have waited.
         if self._lock.is_locked:
             shutil.rmtree(self.staging, ignore_errors=True)
@@ -164,7 +157,7 @@ class StoreBuilder:
 
     @contextmanager
     def _mendable(self) -> Iterator[None]:
-        """Ends this build where the system refuses something, and says what to do."""
+        """End this build where the system refuses something, and say what to do."""
         try:
             yield
         except FileNotFoundError as error:

@@ -1,6 +1,6 @@
-"""Serves a feature store to a Trainer.
+"""Serve a feature store to a Trainer.
 
-Shapes: B batch, C channels, h w feature map, V views.
+Shapes: B batch, C channels, h w feature map, K classes, V views.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.sampler import EpochIndexSampler
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.store import FeatureStore
+from lightning_transfer.utils.machine import available_memory
 
 Batch = tuple[Tensor, Tensor]
 
 
 class FeatureDataset(Dataset[Batch]):
-    """One split of a store, fetched a batch at a time: ((B, C, h, w) in the store's dtype, (B,) int64).
+    """One split of a store, fetched a batch at a time: ((B, C, h, w) in the store's dtype, labels).
+
+    Labels are (B,) int64, of a multi-label store (B, K) float32.
 
     Samples are asked for as (epoch, index): epoch e has view e mod V. Only what a batch holds is read, unless all
     is to be kept in memory.
@@ -56,40 +59,61 @@ def _as_it_is(batch: Any) -> Any:
 class FeatureDataModule(LightningDataModule):
     """Batches of stored features and labels: ((B, C, h, w) in the store's dtype, (B,) int64).
 
+    Labels of a multi-label store are (B, K) float32. A store that is given by its folder is opened in `setup`.
+
     Args:
         store: A store, or its folder.
-        batch_size: B, a process.
+        batch_size: B, for each process.
         seed: Of the order in each epoch.
-        images: The images that the features were made of; only callbacks that show some of them need these.
+        images: The images that the features were extracted from; only callbacks that show some of them need these.
         in_memory: Read each split once, and keep it; for stores on slow disks.
-
-    Raises:
-        StoreError: The store is absent or damaged, or it is of other images; or it does not fit into memory.
     """
 
     def __init__(
         self,
         store: FeatureStore | str | Path,
+        *,
         batch_size: int = 20,
         seed: int = 0,
-        images: ImageFolderDataModule | None = None,
+        images: ImageDataModule | None = None,
         in_memory: bool = False,
     ) -> None:
         super().__init__()
-        self.store = store if isinstance(store, FeatureStore) else FeatureStore(store)
-        self.images = images
-        self.in_memory = in_memory
-        if in_memory:
-            _check_memory(self.store)
-        if images is not None:
-            for split in self.store.splits:
-                if self.store.paths(split) != images.dataset(split).samples.paths:
-                    raise StoreError(
-                        f"{self.store.path} holds features of other {split} images than {images.root}: pass the "
-                        "data module that they were extracted from."
-                    )
+        self._store = store
         self.batch_size = batch_size
         self.seed = seed
+        self.images = images
+        self.in_memory = in_memory
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the store, and compare its images with `images`.
+
+        Raises:
+            StoreError: The store is absent or damaged, or it is of other images, or it does not fit into memory.
+        """
+        if not isinstance(self._store, FeatureStore):
+            self._store = FeatureStore(self._store)
+        if self.in_memory:
+            _check_memory(self.store)
+        if self.images is not None:
+            self.images.setup(stage)
+            for split in self.store.splits:
+                if self.store.paths(split) != self.images.dataset(split).samples.paths:
+                    raise StoreError(
+                        f"{self.store.path} holds features of other {split} images than {self.images.index.root}: pass "
+                        "the data module that they were extracted from."
+                    )
+
+    @property
+    def store(self) -> FeatureStore:
+        """The opened store.
+
+        Raises:
+            StoreError: It was given by its folder, and `setup` has not opened it yet.
+        """
+        if not isinstance(self._store, FeatureStore):
+            raise StoreError(f"The feature store {self._store} is not open yet: call setup() first.")
+        return self._store
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -100,6 +124,21 @@ class FeatureDataModule(LightningDataModule):
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have any number of classes."""
+        return self.store.multi_label
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits there are."""
+        return self.store.splits
+
+    @property
+    def image_size(self) -> int:
+        """H and W of the images that the features were extracted from."""
+        return int(self.store.manifest.recipe["image_size"])
 
     @property
     def resize(self) -> str:
@@ -121,9 +160,16 @@ class FeatureDataModule(LightningDataModule):
         """(C, h, w)."""
         return self.store.feature_shape
 
+    def num_samples(self, split: str = "train") -> int:
+        """Return N, how many samples a split has."""
+        return len(self.store.paths(split))
+
     def class_counts(self, split: str = "train") -> tuple[int, ...]:
         """How many samples of each class a split has, K numbers."""
-        return tuple(np.bincount(self.store.labels(split), minlength=self.num_classes).tolist())
+        labels = self.store.labels(split)
+        if self.multi_label:
+            return tuple(labels.sum(axis=0).astype(int).tolist())
+        return tuple(np.bincount(labels, minlength=self.num_classes).tolist())
 
     def loader(self, split: str, shuffle: bool = False) -> DataLoader[Batch]:
         """Batches of one split; shuffled by (seed, epoch) where wanted.
@@ -134,7 +180,7 @@ class FeatureDataModule(LightningDataModule):
         sampler = EpochIndexSampler(len(dataset), self.seed, shuffle)
         if shuffle:
             sampler.follow(self.trainer)
-        # By keyword: Lightning makes a loader anew for predict, from the arguments by name.
+        # By keyword: Lightning makes a new loader for predict, from the arguments by name.
         return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -161,12 +207,3 @@ def _check_memory(store: FeatureStore) -> None:
             f"{store.path} has {wanted:,} bytes, and {free:,} of memory are free: leave in_memory off, and only "
             "what a batch holds is read."
         )
-
-
-def available_memory() -> int | None:
-    """What can be had without swapping, in bytes; None where the system does not say."""
-    table = Path("/proc/meminfo")
-    if not table.exists():
-        return None
-    lines = dict(line.split(":") for line in table.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024

@@ -1,4 +1,4 @@
-"""The only way features come to be.
+"""Extract features with `trainer.predict`.
 
 Shapes: C channels, h w feature map, N samples, V views.
 """
@@ -23,8 +23,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, View
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
+from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target, View
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.extractor import FeatureExtractor
@@ -32,6 +32,7 @@ from lightning_transfer.features.manifest import FORMAT, Manifest, SplitManifest
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.features.writer import FeatureWriter
 from lightning_transfer.models.backbone import Backbone
+from lightning_transfer.utils.files import sha256_of
 
 FeatureDtype = Literal["float16", "float32"]
 
@@ -39,27 +40,28 @@ FeatureDtype = Literal["float16", "float32"]
 def extract_features(
     trainer: Trainer,
     backbone: Backbone,
-    images: ImageFolderDataModule,
+    images: ImageDataModule,
+    *,
     root: str | Path = "features",
     dtype: FeatureDtype = "float16",
     views: int = 1,
 ) -> FeatureStore:
-    """Runs a backbone once over all images of a data module, and keeps its outputs on disk.
+    """Run a backbone once over all images of a data module, and keep its outputs on disk.
 
-    Where a complete store of the same inputs is there, it is returned, and the backbone does not run. The images
-    are taken in their order; device, precision and number of processes are the Trainer's, and its other callbacks
-    and its loggers are not called.
+    Where a complete store of the same inputs is there, it is returned, and the backbone does not run. `images` is
+    set up here; its images are taken in their order. Device, precision and number of processes are the Trainer's;
+    its other callbacks and its loggers are not called.
 
-    With several views each training image is there V times: as it is, and as the data module's augmentation
+    With several views each training image is stored V times: as it is, and as the data module's augmentation
     changes it in epochs 1 to V - 1 of a live run. Training takes view e mod V in epoch e.
 
     Args:
         trainer: It may go on to fit.
         backbone: Any backbone, also the prefix that `Backbone.split` gives.
         images: What to extract from; all its splits.
-        root: The folder of stores; each store is a folder in it, whose name ends in the fingerprint of the backbone's
-            weights, its last stage, the images' contents, their size and resizing, precision, versions, and the
-            store's format.
+        root: The folder of stores. Each store is a folder in it; its name ends in the fingerprint of the
+            backbone's weights, its last stage, the images' contents, their size and resizing, precision, versions,
+            and the store's format.
         dtype: What to keep features as.
         views: V, of the training images; the others are taken once, as they are.
 
@@ -92,7 +94,7 @@ def extract_features(
             f"Extracting the features of {counted} with {backbone.name} up to {backbone.stage_names[-1]}: "
             f"{manifest.num_bytes() / 1e6:,.1f} MB to {builder.path}"
         )
-    loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+    loader: DataLoader[tuple[Tensor, Target]] = DataLoader(
         ConcatDataset(_in_the_stores_order(images, datasets, views)),
         batch_size=images.batch_size,
         num_workers=images.num_workers,
@@ -119,7 +121,7 @@ def _opened(builder: StoreBuilder) -> FeatureStore:
     return store
 
 
-def _check_views(views: int, images: ImageFolderDataModule) -> None:
+def _check_views(views: int, images: ImageDataModule) -> None:
     if views < 1:
         raise StoreError(f"views={views}: wanted a whole number from 1 on.")
     if views > 1 and images.augmentation is None:
@@ -129,8 +131,8 @@ def _check_views(views: int, images: ImageFolderDataModule) -> None:
 
 
 def _in_the_stores_order(
-    images: ImageFolderDataModule, datasets: dict[str, ImageDataset], views: int
-) -> Iterator[Dataset[tuple[Tensor, int]]]:
+    images: ImageDataModule, datasets: dict[str, ImageDataset], views: int
+) -> Iterator[Dataset[tuple[Tensor, Target]]]:
     """Split by split, and the training split view by view."""
     for split, dataset in datasets.items():
         yield dataset
@@ -142,7 +144,7 @@ def _in_the_stores_order(
 
 @contextmanager
 def _only(trainer: Trainer, writer: FeatureWriter) -> Iterator[None]:
-    """Leaves a Trainer its progress bar and the writer, and all batches, for a while."""
+    """Leave a Trainer only its progress bar and the writer for a while; other callbacks are for training."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # set by its connector
     loggers, limit = trainer.loggers, trainer.limit_predict_batches
     trainer.callbacks = [c for c in callbacks if isinstance(c, ProgressBar)] + [writer]  # type: ignore[attr-defined]
@@ -158,7 +160,7 @@ def _only(trainer: Trainer, writer: FeatureWriter) -> Iterator[None]:
 
 def _manifest(
     backbone: Backbone,
-    images: ImageFolderDataModule,
+    images: ImageDataModule,
     datasets: dict[str, ImageDataset],
     dtype: str,
     precision: str,
@@ -194,21 +196,17 @@ def _manifest(
             split: SplitManifest(data.samples.paths, data.samples.labels, views if split == "train" else 1)
             for split, data in datasets.items()
         },
+        multi_label=images.multi_label,
     )
 
 
 def _images_fingerprint(datasets: dict[str, ImageDataset]) -> str:
     """Of every image's split, path, label and bytes; a date alone changes nothing."""
-
-    def content(path: Path) -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
     digest = hashlib.sha256()
     with ThreadPoolExecutor() as pool:
         for split, dataset in datasets.items():
             samples = dataset.samples
-            contents = pool.map(content, (dataset.root / path for path in samples.paths))
+            contents = pool.map(sha256_of, (dataset.root / path for path in samples.paths))
             for fields in zip(samples.paths, samples.labels, contents, strict=True):
                 digest.update(json.dumps([split, *fields]).encode())
     return digest.hexdigest()

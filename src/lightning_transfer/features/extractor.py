@@ -12,7 +12,7 @@ from lightning_transfer.models.backbone import Backbone
 
 
 class FeatureExtractor(LightningModule):
-    """Runs a backbone under `trainer.predict`, so that device, precision and the sharing of work are the Trainer's.
+    """Run a backbone under `trainer.predict`; device, precision and number of processes are the Trainer's.
 
     Args:
         backbone: Used as it is; Lightning sets it to eval mode while it predicts, and restores its mode.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 def fit_linear_probes(
     features: Sequence[Tensor], labels: Tensor, num_classes: int, decay: float = 0.01, steps: int = 200
 ) -> list[nn.Linear]:
-    """Trains a linear classifier on each stage's features: the sum of their losses, by L-BFGS.
+    """Train a linear classifier on each stage's features: the sum of their losses, by L-BFGS.
 
     Each channel is standardised for that. The loss has one minimum, so that no seed and no rate need be chosen.
 

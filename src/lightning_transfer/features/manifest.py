@@ -1,4 +1,4 @@
-"""What a feature store says of itself.
+"""Feature store metadata.
 
 Shapes: C channels, h w feature map, K classes, N samples, V views.
 """
@@ -18,7 +18,7 @@ import numpy as np
 
 from lightning_transfer.errors import StoreError
 
-FORMAT = 2  # of a store; part of each store's fingerprint, so that another one makes other stores
+FORMAT = 3  # of a store; part of each store's fingerprint, so that another one makes other stores
 MANIFEST = "manifest.json"
 OWN_DIGEST = "manifest_sha256"
 DTYPES = ("float16", "float32")
@@ -31,12 +31,12 @@ class SplitManifest:
 
     Attributes:
         paths: N image files, below the data's root.
-        labels: N class indices.
+        labels: N class indices; N tuples of them where the store is multi-label.
         views: V, how often each image was taken: as it is, and V - 1 times augmented.
     """
 
     paths: tuple[str, ...]
-    labels: tuple[int, ...]
+    labels: tuple[Any, ...]
     views: int = 1
 
     def __len__(self) -> int:
@@ -59,6 +59,7 @@ class Manifest:
         feature_shape: (C, h, w).
         dtype: numpy's name of the features' type.
         splits: By name.
+        multi_label: Whether a label is a tuple of class indices.
         sha256: Of each split's .npy file; known once the store is published. Manifests may be equal without it.
     """
 
@@ -68,6 +69,7 @@ class Manifest:
     feature_shape: tuple[int, int, int]
     dtype: str
     splits: dict[str, SplitManifest]
+    multi_label: bool = False
     sha256: dict[str, str] = field(default_factory=dict, compare=False)
 
     def shape(self, split: str) -> tuple[int, ...]:
@@ -132,9 +134,10 @@ def read_manifest(path: Path) -> Manifest:
                 feature_shape=tuple(fields["feature_shape"]),
                 dtype=fields["dtype"],
                 splits={
-                    name: SplitManifest(tuple(split["paths"]), tuple(split["labels"]), split["views"])
+                    name: SplitManifest(tuple(split["paths"]), _labels(split["labels"]), split["views"])
                     for name, split in fields["splits"].items()
                 },
+                multi_label=fields["multi_label"],
                 sha256=fields["sha256"],
             )
         )
@@ -143,6 +146,11 @@ def read_manifest(path: Path) -> Manifest:
             f"The feature store's {file} cannot be used ({error}). Remove {path}; the features are then "
             "extracted again."
         ) from error
+
+
+def _labels(found: list[Any]) -> tuple[Any, ...]:
+    """Class indices as they are; lists of them as tuples."""
+    return tuple(tuple(label) if isinstance(label, list) else label for label in found)
 
 
 def _digest(fields: Mapping[str, Any]) -> str:
@@ -157,12 +165,20 @@ def _checked(manifest: Manifest) -> Manifest:
         return type(value) is int and 0 < value < LARGEST
 
     classes = range(len(manifest.class_names))
+
+    def index(value: object) -> bool:
+        return type(value) is int and value in classes
+
+    def label(value: object) -> bool:
+        return isinstance(value, tuple) and all(map(index, value)) if manifest.multi_label else index(value)
+
     sound = {
         "fingerprint": isinstance(manifest.fingerprint, str),
         "recipe": isinstance(manifest.recipe, dict),
         "class_names": all(isinstance(name, str) for name in manifest.class_names),
         "feature_shape": len(manifest.feature_shape) == 3 and all(map(number, manifest.feature_shape)),
         "dtype": manifest.dtype in DTYPES,
+        "multi_label": isinstance(manifest.multi_label, bool),
         "sha256": manifest.sha256.keys() == manifest.splits.keys(),
     }
     for name, split in manifest.splits.items():
@@ -171,7 +187,7 @@ def _checked(manifest: Manifest) -> Manifest:
             and number(split.views)
             and len(split.paths) == len(split.labels)
             and all(isinstance(path, str) for path in split.paths)
-            and all(type(label) is int and label in classes for label in split.labels)
+            and all(map(label, split.labels))
         )
     wrong = [name for name, holds in sound.items() if not holds]
     if wrong:

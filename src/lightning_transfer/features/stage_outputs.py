@@ -1,4 +1,4 @@
-"""What every stage of a backbone says of an image, in one pass.
+"""Compute the pooled output of every stage of a backbone, in one pass.
 
 Shapes: B batch, C channels, H W image, N samples, S stages.
 """
@@ -12,13 +12,13 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader
 
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.errors import BackboneError
 from lightning_transfer.models.backbone import Backbone
 
 
 class StageOutputs(LightningModule):
-    """Averages the feature map of every stage over the image, under `trainer.predict`.
+    """Average the feature map of every stage over the image, under `trainer.predict`.
 
     Args:
         backbone: Used as it is; Lightning sets it to eval mode while it predicts, and restores its mode.
@@ -45,9 +45,9 @@ class StageOutputs(LightningModule):
 
 
 def stage_outputs(
-    trainer: Trainer, backbone: Backbone, images: ImageFolderDataModule, splits: tuple[str, ...]
+    trainer: Trainer, backbone: Backbone, images: ImageDataModule, splits: tuple[str, ...]
 ) -> dict[str, list[Tensor]]:
-    """Runs a backbone once over the images of some splits, as they are and in their order.
+    """Run a backbone once over the images of some splits, as they are and in their order.
 
     Args:
         trainer: Of one device, since the outputs stay in memory.

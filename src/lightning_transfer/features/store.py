@@ -1,9 +1,9 @@
-"""A backbone's outputs on disk: one memory-mapped array a split, beside a manifest; numpy only.
+"""Read a backbone's outputs from disk: one memory-mapped array a split, beside a manifest.
 
-A store is complete or absent; see `StoreBuilder`. Its folder's name ends in its fingerprint, so that other inputs
-make another store beside it.
+A store is complete or absent; see `StoreBuilder`. Its folder's name ends in its fingerprint, so other inputs make
+another store beside it.
 
-Shapes: C channels, h w feature map, K classes, N samples.
+Shapes: C channels, h w feature map, K classes, N samples, V views.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_transfer.errors import StoreError
-from lightning_transfer.features.integrity import check_array, check_arrays
+from lightning_transfer.features.integrity import check_array, check_sha256
 from lightning_transfer.features.manifest import read_manifest
 
 
 class FeatureStore:
     """A complete store, opened for reading.
 
-    Size, type and shape of its arrays are looked at each time it is opened, their contents at the first time, see
-    `verification`. An array that is truncated after that, while it is mapped, cannot be noticed: the system then
-    ends the process that reads it (SIGBUS).
+    Size, type and shape of its arrays are checked at each opening, their contents by `verify`. An array that is
+    truncated while it is mapped cannot be noticed: the system then ends the process that reads it (SIGBUS).
 
     Args:
         path: Its folder, as `extract_features` returned it.
-        anew: Read all of it now, also if that was done before.
 
     Attributes:
         path: As above.
@@ -38,10 +36,20 @@ class FeatureStore:
         StoreError: It is absent, incomplete or damaged; says which file.
     """
 
-    def __init__(self, path: str | Path, anew: bool = False) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        check_arrays(self.path, self.manifest, anew)
+        for split in self.splits:
+            check_array(self.path, self.manifest, split)
+
+    def verify(self) -> None:
+        """Read all arrays, and compare their sha256 with the manifest.
+
+        Raises:
+            StoreError: An array has changed since it was made; names its file.
+        """
+        for split in self.splits:
+            check_sha256(self.path, self.manifest, split)
 
     def __repr__(self) -> str:
         sizes = ", ".join(
@@ -99,14 +107,25 @@ class FeatureStore:
         )
         return features[view] if self.views(split) > 1 else features
 
-    def labels(self, split: str) -> npt.NDArray[np.int64]:
-        """(N,) int64.
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have any number of classes."""
+        return self.manifest.multi_label
+
+    def labels(self, split: str) -> npt.NDArray[Any]:
+        """(N,) int64 class indices; of a multi-label store (N, K) float32, 1 for each class that an image has.
 
         Raises:
             StoreError: There is no such split.
         """
         self._check(split)
-        return np.array(self.manifest.splits[split].labels, dtype=np.int64)
+        labels = self.manifest.splits[split].labels
+        if not self.multi_label:
+            return np.array(labels, dtype=np.int64)
+        found = np.zeros((len(labels), len(self.class_names)), np.float32)
+        for row, classes in zip(found, labels, strict=True):
+            row[list(classes)] = 1
+        return found
 
     def paths(self, split: str) -> tuple[str, ...]:
         """N image files, below the data's root, in the order of the features.

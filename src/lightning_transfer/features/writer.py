@@ -1,4 +1,4 @@
-"""A callback that puts predicted features where they belong in the store."""
+"""Write predicted features to their rows of a store, as a callback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning_transfer.features.builder import StoreBuilder
 
 
 class FeatureWriter(BasePredictionWriter):
-    """Writes each batch of features by the index of its samples, from every rank.
+    """Write each batch of features by the index of its samples, from every rank.
 
     Rows are numbered through all splits and their views, in the manifest's order. Rank 0 alone makes the store and
     publishes it; where it finds it complete, nobody predicts.
@@ -33,7 +33,7 @@ class FeatureWriter(BasePredictionWriter):
         self.starts = np.array([0, *accumulate(map(len, splits.values()))])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Rank 0 says whether there is anything to do; the others look whether they see what it has made.
+        """Begin the store on rank 0, and join it on the others.
 
         Raises:
             StoreError: On every rank: there is no room; or the ranks would make different stores, or not in one

@@ -17,7 +17,8 @@ from lightning_transfer.data.decoding import Resize
 from lightning_transfer.data.image_list import ImageList
 from lightning_transfer.errors import ModuleError, TransferError
 from lightning_transfer.models.meta_init import meta_init
-from lightning_transfer.training.checkpoints import NETWORK, ORIGINS, load_part, read_checkpoint, upgrade
+from lightning_transfer.training.checkpoint_io import read_checkpoint
+from lightning_transfer.training.checkpoints import NETWORK, ORIGINS, load_part, upgrade
 from lightning_transfer.training.classifier import Classifier
 
 

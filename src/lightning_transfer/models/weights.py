@@ -97,7 +97,7 @@ def _fetch(weights: models.WeightsEnum) -> Path:
         "Without a network, bring that file here by other means and pass its path as weights, or put it in "
         f"{path.parent}."
     )
-    return download(weights.url, path, None, digest[1], remedy)
+    return download(weights.url, path, digest[1], remedy)
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

@@ -1,1 +1,1 @@
-"""Callbacks that draw for TensorBoard: each one thing, at the end of a fit, or more often."""
+"""Plots of a run for its loggers: each callback one plot, at the end of a fit, or more often."""

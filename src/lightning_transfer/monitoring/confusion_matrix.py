@@ -5,37 +5,37 @@ Shapes: K classes, N samples.
 
 from __future__ import annotations
 
-import warnings
-from typing import TYPE_CHECKING
-
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.functional.classification import multiclass_confusion_matrix, multilabel_confusion_matrix
 
-from lightning_transfer.monitoring.validation import ValidationDrawing, class_names_of
+from lightning_transfer.monitoring.validation_plot import ValidationPlot, class_names_of, predicted
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+MOST_LABELS = 24  # of several labels an image
 
 
-class ConfusionMatrix(ValidationDrawing):
-    """Draws torchmetrics' own plot of the validation images' confusion matrix, under IMAGES."""
+class ConfusionMatrix(ValidationPlot):
+    """Plot the confusion matrix of the validation images.
 
-    def draw_validation(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        writer: SummaryWriter,
-        probabilities: Tensor,
-        labels: Tensor,
+    With several labels an image there is a 2 × 2 matrix for each label, of at most 24 labels: those with the most
+    errors.
+    """
+
+    def plot_validation(
+        self, trainer: Trainer, pl_module: LightningModule, probabilities: Tensor, labels: Tensor
     ) -> None:
-        """See `ValidationDrawing`."""
+        """See `ValidationPlot`."""
+        from lightning_transfer.monitoring.figures import confusion_figure  # only here: it takes long to import
+
         classes = probabilities.shape[1]
-        # All processes' samples are here, and the others do not wait at this place.
-        metric = MulticlassConfusionMatrix(classes, sync_on_compute=False)
-        metric.update(probabilities, labels)
-        with warnings.catch_warnings():
-            # torchmetrics hands matplotlib a tensor, whose conversion to NumPy 2 warns.
-            warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-            figure, _ = metric.plot(labels=list(class_names_of(trainer, pl_module, classes)))
-        writer.add_figure("confusion_matrix", figure, trainer.global_step)  # closes it
+        names = class_names_of(trainer, pl_module, classes)
+        predictions = predicted(probabilities, labels)
+        if labels.ndim == 1:
+            counts = multiclass_confusion_matrix(predictions, labels, classes)
+            figure = confusion_figure({"": counts.numpy()}, names)
+        else:
+            counts = multilabel_confusion_matrix(predictions, labels, classes)
+            errors = counts[:, 0, 1] + counts[:, 1, 0]
+            most = errors.argsort(descending=True, stable=True)[:MOST_LABELS].tolist()
+            figure = confusion_figure({names[label]: counts[label].numpy() for label in most}, ("no", "yes"))
+        self.log_figure(trainer, "confusion_matrix", figure)

@@ -1,29 +1,32 @@
-"""Numbers in, matplotlib figures out.
+"""Matplotlib figures of arrays and numbers.
 
-Shapes: H W image, K classes, N samples.
+Shapes: H W image, K classes.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
+from torchmetrics.utilities.plot import plot_confusion_matrix
 
-History = Sequence[Mapping[str, float]]  # a dict of scores an epoch
+History = Sequence[Mapping[str, float]]  # a dict of scores for each epoch
 # Okabe and Ito's palette, whose colours also the colour-blind tell apart.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 
 def curves(histories: Mapping[str, History]) -> Figure:
-    """Accuracy and loss by epoch: the figures of Chollet's book, for any number of runs.
+    """Plot accuracy and loss by epoch: the figures of Chollet's book, for any number of runs.
 
     Args:
         histories: By the run's name, which may be empty; epochs with "train/accuracy", "validation/accuracy",
-            "train/loss", …. An upright line shows where "stages/trained" grows: a stage has unfrozen.
+            "train/loss", …. A vertical line shows where "stages/trained" grows: a stage has unfrozen.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, score in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
@@ -48,7 +51,7 @@ def curves(histories: Mapping[str, History]) -> Figure:
 
 
 def gallery(images: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str) -> Figure:
-    """Images in rows of four, each with its caption below it.
+    """Show images in rows of four, each over its caption.
 
     Args:
         images: (H, W, 3) each.
@@ -66,39 +69,53 @@ def gallery(images: Sequence[NDArray[np.uint8]], captions: Sequence[str], title:
     return figure
 
 
-def confusion_matrices(matrices: Mapping[str, NDArray[np.int64]], class_names: Sequence[str]) -> Figure:
-    """How often each class is taken for which, a panel a run.
+def confusion_figure(matrices: Mapping[str, NDArray[np.int64]], class_names: Sequence[str]) -> Figure:
+    """Plot how often each class is taken for which, one panel for each matrix, four in a row.
+
+    Colours are shares of the true class, numbers are counts. Above 20 classes there are no numbers, above 60 not
+    every class is named.
 
     Args:
-        matrices: By the run's name; (K, K) counts, truth down, prediction across.
+        matrices: By title; (K, K) counts, truth down, prediction across.
         class_names: K names.
     """
     classes = len(class_names)
-    side = max(2.8, 0.5 * classes + 1.6)
-    figure = Figure(figsize=(side * len(matrices), side), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(matrices)))
-    for axes, (name, matrix) in zip(panels, matrices.items(), strict=True):
+    numbered = classes <= 20
+    longest = max(map(len, class_names))
+    side = 1.8 + 0.07 * longest + max(1.4, min(classes, 60) * (0.45 if numbered else 0.2))
+    columns = min(len(matrices), 4)
+    rows = -(-len(matrices) // columns)
+    figure = Figure(figsize=(side * columns, side * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, (title, matrix) in zip(panels, matrices.items(), strict=False):
         shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for truth in range(classes):
-            for prediction in range(classes):
-                dark = shares[truth, prediction] > 0.5
-                text = f"{matrix[truth, prediction]:,}"
-                axes.text(prediction, truth, text, ha="center", va="center", color="white" if dark else "black")
-        axes.set_xticks(range(classes), class_names, rotation=0 if classes < 4 else 90)
-        axes.set_yticks(range(classes), class_names, rotation=90 if classes < 4 else 0, va="center")
-        axes.set(title=name, xlabel="prediction", ylabel="truth")
+        with warnings.catch_warnings():
+            # torchmetrics hands matplotlib a tensor, whose conversion to NumPy 2 warns.
+            warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+            plot_confusion_matrix(torch.from_numpy(shares), ax=axes, add_text=numbered, cmap="Blues")
+        axes.images[0].set_clim(0, 1)
+        for text, count, share in zip(axes.texts, matrix.flat, shares.flat, strict=False):
+            text.set(text=f"{count:,}", fontsize="medium", color="white" if share > 0.5 else "black")
+        named = range(0, classes, -(-classes // 60))
+        turned = classes * longest > 24
+        axes.set_xticks(named, [class_names[k] for k in named], rotation=90 if turned else 0, fontsize="medium")
+        axes.set_yticks(named, [class_names[k] for k in named], rotation=0, fontsize="medium")
+        axes.set_title(title)
+        axes.set_xlabel("prediction", fontsize="medium")
+        axes.set_ylabel("truth", fontsize="medium")
+    for axes in panels[len(matrices) :]:
+        axes.set_axis_off()
     return figure
 
 
 def accuracy_by_depth(
     stages: Sequence[str], accuracies: Sequence[float], intervals: Sequence[tuple[float, float]], chosen: str
 ) -> Figure:
-    """Accuracy of a classifier on each stage of a backbone, with its interval.
+    """Plot the accuracy of a classifier on each stage of a backbone, with its interval.
 
     Args:
         stages: Their names, from the input on.
-        accuracies: A share a stage.
+        accuracies: A share for each stage.
         intervals: Of the shares, low and high.
         chosen: The stage that is marked.
     """
@@ -118,20 +135,8 @@ def accuracy_by_depth(
     return figure
 
 
-def confusion(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """(K, K) counts, truth down, prediction across.
-
-    >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
-    array([[1, 1],
-           [0, 1]])
-    """
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (labels, predictions), 1)
-    return counts
-
-
 def heat_overlay(image: NDArray[np.uint8], heat: NDArray[np.float32], image_title: str, heat_title: str) -> Figure:
-    """An image, and to its right the same with heat over it; where there is none, the image stays as it is.
+    """Show an image, and to its right the same image under its heat map, transparent where there is no heat.
 
     Args:
         image: (H, W, 3) uint8.
@@ -150,7 +155,7 @@ def heat_overlay(image: NDArray[np.uint8], heat: NDArray[np.float32], image_titl
 
 
 def figure_formats() -> tuple[str, ...]:
-    """The suffixes of files that a figure can be saved as, without their dots.
+    """Return the suffixes of files that a figure can be saved as, without their dots.
 
     >>> {"png", "jpg", "pdf", "svg"} <= set(figure_formats())
     True

@@ -1,32 +1,23 @@
-"""What the first layer of a backbone looks for."""
+"""The filters of a backbone's first convolution."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
-from lightning_transfer.monitoring.drawing import Drawing
-from lightning_transfer.monitoring.network import backbone_of
+from lightning_transfer.monitoring.plot_callback import PlotCallback
 from lightning_transfer.monitoring.tiles import filter_tiles
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
-
-class FirstLayerFilters(Drawing):
-    """Shows the filters of the backbone's first convolution as little images, under IMAGES."""
+class FirstLayerFilters(PlotCallback):
+    """Show the filters of the backbone's first convolution as small images."""
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks for a backbone."""
-        backbone_of(pl_module, type(self).__name__)
+        """Ask for a backbone."""
+        self.backbone_of(pl_module)
 
-    def draw(self, trainer: Trainer, pl_module: LightningModule, writer: SummaryWriter | None) -> None:
-        """See `Drawing`."""
-        if writer is None:
-            return
-        layers = backbone_of(pl_module, type(self).__name__).modules()
+    def plot(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See `PlotCallback`."""
+        layers = self.backbone_of(pl_module).modules()
         first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
-        tiles = filter_tiles(first.weight.detach().float().cpu().numpy())
-        writer.add_image("first_layer_filters", tiles, trainer.global_step, dataformats="HWC")
+        self.log_figure(trainer, "first_layer_filters", filter_tiles(first.weight.detach().float().cpu()))

@@ -1,4 +1,4 @@
-"""What a run was made with, beside what it reached."""
+"""The arguments of a run beside its scores."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_transfer.monitoring.drawing import Drawing, is_trial
+from lightning_transfer.monitoring.plot_callback import PlotCallback, is_trial, tensorboard
 from lightning_transfer.utils.lightning import find_callbacks
 
 SCORES = ("validation/accuracy", "validation/loss", "validation/auroc", "validation/f1")
-# TensorBoard shows five columns until more are ticked: those that are said to differ, then by the alphabet.
+# TensorBoard shows five columns at first: those marked as differing, then in alphabetical order.
 FIRST = ("backbone", "epochs", "lr", "regime", "seed")
 
 
-class Hyperparameters(Drawing):
-    """Fills TensorBoard's HPARAMS, where runs are compared: a row a run, with its scores after the last epoch.
+class Hyperparameters(PlotCallback):
+    """Fill TensorBoard's HPARAMS, where runs are compared: a row for each run, with the scores of its last epoch.
 
     For each score that a ModelCheckpoint monitors, `best/<score>` is the best one. Pass
-    `TensorBoardLogger(default_hp_metric=False)`, or Lightning puts a column of its own there in place of these.
+    `TensorBoardLogger(default_hp_metric=False)`, or Lightning puts its own column there instead of these.
     """
+
+    tensorboard_only = True
 
     def __init__(self) -> None:
         super().__init__()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the row; TensorBoard takes the scores from the curves of the same names as they grow."""
-        writer = None if is_trial(trainer) else self.writer_of(trainer)
-        if writer is None:
+        """Write the row; TensorBoard takes the scores from the curves of the same names as they grow."""
+        writer = tensorboard(trainer)
+        if writer is None or is_trial(trainer) or not trainer.is_global_zero:
             return
         from torch.utils.tensorboard.summary import hparams
 
@@ -48,18 +50,18 @@ class Hyperparameters(Drawing):
         for summary in (experiment, start):
             writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
-    def draw(self, trainer: Trainer, pl_module: LightningModule, writer: Any) -> None:
-        """Adds the best scores, and that the run has ended."""
-        if writer is None:
-            return
+    def plot(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the best scores, and that the run has ended."""
+        writer = tensorboard(trainer)
+        assert writer is not None  # checked when the fit started
         for monitor, score in _best_scores(trainer).items():
             if score is not None:
                 writer.add_scalar(f"best/{monitor}", score, trainer.global_step)
-        writer._get_file_writer().add_summary(self._end)
+        writer._get_file_writer().add_summary(self._end)  # type: ignore[no-untyped-call]
 
 
 def _best_scores(trainer: Trainer) -> dict[str, float | None]:
-    """By the name of each score that is monitored; None before there is one."""
+    """Return the best value by the name of each monitored score; None before there is one."""
     return {
         callback.monitor: None if callback.best_model_score is None else float(callback.best_model_score)
         for callback in find_callbacks(trainer, ModelCheckpoint)
@@ -68,9 +70,9 @@ def _best_scores(trainer: Trainer) -> dict[str, float | None]:
 
 
 def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers, flags and words, which TensorBoard can show; without what changes no score.
+    """Turn values into numbers, flags and words, which TensorBoard can show; drop what changes no score.
 
-    What was not given is "none": TensorBoard takes the columns of all runs from one of them.
+    None becomes "none": TensorBoard takes the columns of all runs from one of them.
     """
     return {
         name: "none" if value is None else value if isinstance(value, bool | int | float | str) else str(value)
@@ -80,6 +82,7 @@ def _readable(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _put_first(experiment: Any) -> None:
+    """Mark the columns of `FIRST` as those that differ."""
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[import-untyped]
 
     plugin_data = experiment.value[0].metadata.plugin_data

@@ -1,4 +1,4 @@
-"""The validation images themselves, for callbacks that show some of them."""
+"""The validation images, for callbacks that show some of them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Images(Protocol):
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
 
     def image(self, index: int) -> Image.Image:
-        """One image, as it goes into the network."""
+        """Return one image, as it goes into the network."""
 
 
 def validation_images(trainer: Trainer, wanted_by: str) -> Images:
-    """The images of the data module, or those behind the features it serves (its attribute `images`).
+    """Return the images of the data module, or those of the features it serves (its attribute `images`).
 
     Raises:
         CallbackError: It has none.
@@ -52,7 +52,7 @@ def validation_images(trainer: Trainer, wanted_by: str) -> Images:
 
 
 def evenly(count: int, total: int) -> list[int]:
-    """Indices of so many of all images, from the first to the last; of all where there are fewer.
+    """Return `count` evenly spaced indices from the first of `total` to the last; all if there are fewer.
 
     >>> evenly(3, 11)
     [0, 5, 10]

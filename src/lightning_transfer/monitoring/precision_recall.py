@@ -1,33 +1,28 @@
-"""How precision falls as recall grows, a curve a class.
+"""How precision falls as recall grows, one curve for each class.
 
 Shapes: K classes, N samples.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_transfer.monitoring.validation import ValidationDrawing, class_names_of
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from lightning_transfer.monitoring.plot_callback import tensorboard
+from lightning_transfer.monitoring.validation_plot import ValidationPlot, class_names_of
 
 
-class PrecisionRecall(ValidationDrawing):
-    """Draws a precision-recall curve for each class against the others, under PR CURVES."""
+class PrecisionRecall(ValidationPlot):
+    """Plot a precision-recall curve for each class against the others, under PR CURVES."""
 
-    def draw_validation(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        writer: SummaryWriter,
-        probabilities: Tensor,
-        labels: Tensor,
+    tensorboard_only = True
+
+    def plot_validation(
+        self, trainer: Trainer, pl_module: LightningModule, probabilities: Tensor, labels: Tensor
     ) -> None:
-        """See `ValidationDrawing`."""
+        """See `ValidationPlot`."""
+        writer = tensorboard(trainer)
+        assert writer is not None  # checked when the fit started
         for label, name in enumerate(class_names_of(trainer, pl_module, probabilities.shape[1])):
-            curve = labels == label, probabilities[:, label]
-            writer.add_pr_curve(f"precision_recall/{name}", *curve, global_step=trainer.global_step)
+            truth = labels == label if labels.ndim == 1 else labels[:, label]
+            writer.add_pr_curve(f"precision_recall/{name}", truth, probabilities[:, label], trainer.global_step)

@@ -6,7 +6,7 @@ Shapes: B batch, C channels, D features, H W image, h w feature map, K classes, 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,23 +17,29 @@ from torch.utils.hooks import RemovableHandle
 from lightning_transfer.errors import CallbackError
 from lightning_transfer.models.freezing import eval_mode
 from lightning_transfer.monitoring.images import evenly, validation_images
-from lightning_transfer.monitoring.validation import ValidationDrawing, class_names_of, in_order
+from lightning_transfer.monitoring.plot_callback import tensorboard
+from lightning_transfer.monitoring.validation_plot import (
+    ValidationPlot,
+    class_names_of,
+    in_order,
+    label_texts,
+    predicted,
+)
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
+class FeatureProjector(ValidationPlot):
+    """Fill TensorBoard's projector: the features of each validation image, with its label and thumbnail.
 
-class FeatureProjector(ValidationDrawing):
-    """Fills TensorBoard's projector: what the backbone says of each validation image, with its label and thumbnail.
-
-    Features are taken where they go into the module's `head`, and feature maps averaged over space; that costs a
-    pass of its own only where a run ends before its last epoch.
+    Features are the input of the module's `head`, feature maps averaged over space. Only a run that ends before
+    its last epoch needs an extra pass for them.
 
     Args:
         samples: How many images at most; taken evenly from all of them.
         thumbnail: Height and width of a thumbnail, in pixels.
-        every_n_epochs: As for `Drawing`.
+        every_n_epochs: As for `PlotCallback`.
     """
+
+    tensorboard_only = True
 
     def __init__(self, samples: int = 500, thumbnail: int = 48, every_n_epochs: int | None = None) -> None:
         super().__init__(every_n_epochs)
@@ -43,34 +49,34 @@ class FeatureProjector(ValidationDrawing):
         self._hook: RemovableHandle | None = None
 
     def check(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks for images, and for a head."""
+        """Ask for images and a head."""
         validation_images(trainer, type(self).__name__)
         if not isinstance(getattr(pl_module, "head", None), nn.Module):
             raise CallbackError(
-                f"{type(self).__name__} shows what goes into the module's head, and {type(pl_module).__name__} "
-                "has no attribute head: name its classifier so, or leave the callback out."
+                f"{type(self).__name__} shows the input of the module's head, and {type(pl_module).__name__} has "
+                "no attribute head: name its classifier so, or leave the callback out."
             )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begins to listen at the head's input, in an epoch that will be drawn."""
+        """Hook the head's input in an epoch that will be plotted."""
         super().on_validation_epoch_start(trainer, pl_module)
         self._features.clear()
-        if self.has_turn(trainer):
+        if self.is_turn(trainer):
             self._hook = self._listen(pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops to listen."""
+        """Remove the hook."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
 
-    def draw(self, trainer: Trainer, pl_module: LightningModule, writer: SummaryWriter | None) -> None:
-        """Brings the processes' features together before what they drew from them."""
+    def gather(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Join the processes' features, too."""
+        super().gather(trainer, pl_module)
         if not self._features:
             self._pass(trainer, pl_module)  # the run has ended before its last epoch
         if self._features:
             self._features = [in_order(trainer, torch.cat(self._features))]
-        super().draw(trainer, pl_module, writer)
 
     def _listen(self, pl_module: LightningModule) -> RemovableHandle:
         def listen(_: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -87,15 +93,12 @@ class FeatureProjector(ValidationDrawing):
                 pl_module(inputs.to(pl_module.device))
         hook.remove()
 
-    def draw_validation(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        writer: SummaryWriter,
-        probabilities: Tensor,
-        labels: Tensor,
+    def plot_validation(
+        self, trainer: Trainer, pl_module: LightningModule, probabilities: Tensor, labels: Tensor
     ) -> None:
-        """See `ValidationDrawing`."""
+        """See `ValidationPlot`."""
+        writer = tensorboard(trainer)
+        assert writer is not None  # checked when the fit started
         images = validation_images(trainer, type(self).__name__)
         names = class_names_of(trainer, pl_module, probabilities.shape[1])
         chosen = evenly(self.samples, len(labels))
@@ -105,13 +108,13 @@ class FeatureProjector(ValidationDrawing):
 
         with ThreadPoolExecutor() as pool:
             thumbnails = np.stack(list(pool.map(thumbnail, chosen)))
-        predictions = probabilities.argmax(dim=1)
-        rows = [[names[labels[i]], names[predictions[i]], images.samples.paths[i]] for i in chosen]
+        texts = (label_texts(values[chosen], names) for values in (labels, predicted(probabilities, labels)))
+        files = [images.samples.paths[i] for i in chosen]
         # Four decimals make the file a third as long.
         features = self._features[0][chosen].double().numpy().round(4)
         writer.add_embedding(
             features,
-            metadata=rows,
+            metadata=[list(row) for row in zip(*texts, files, strict=True)],
             metadata_header=["truth", "prediction", "file"],
             label_img=torch.from_numpy(thumbnails).permute(0, 3, 1, 2) / 255,
             global_step=trainer.global_step,

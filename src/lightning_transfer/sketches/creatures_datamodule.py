@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.sketches.creatures import CREATURES
 from lightning_transfer.sketches.datamodule import SketchDataModule
 
@@ -12,26 +12,24 @@ SAMPLES = {"train": 400, "validation": 40, "test": 40}
 
 
 class SketchCreaturesDataModule(SketchDataModule):
-    """Animals and things drawn by the code that also draws `SketchPetsDataModule`'s cats and dogs.
+    """Animals and things drawn by the code that also draws the cats and dogs of `SketchPetsDataModule`.
 
     Args:
-        root: Where the images lie, or shall lie.
-        samples: Images a class, for train, validation and test.
-        image_size: H and W of every image, in pixels.
-        batch_size: B, a process.
-        seed: Of the drawings, of the order in each epoch, and of the augmentation.
-        augmentation: As for `ImageFolderDataModule`.
-        num_workers: As for `ImageFolderDataModule`.
+        root: The folder of the images.
+        samples: Images per class, for train, validation and test.
+        drawing_seed: Seed of the drawings.
+        batch_size: B, per process.
+        **kwargs: As for `ImageDataModule`: image_size, resize, seed, max_samples, on_bad_image, max_bad_images,
+            bad_image_report, max_pixels, allow_duplicates, augmentation, num_workers.
     """
 
     def __init__(
         self,
         root: str = "data/sketch_creatures",
         samples: Mapping[str, int] = SAMPLES,
-        image_size: int = 150,
+        *,
+        drawing_seed: int = 0,
         batch_size: int = 64,
-        seed: int = 0,
-        augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
-        num_workers: int | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(CREATURES, root, samples, image_size, batch_size, seed, augmentation, num_workers)
+        super().__init__(CREATURES, root, samples, drawing_seed, batch_size=batch_size, **kwargs)

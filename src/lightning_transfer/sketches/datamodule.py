@@ -1,11 +1,14 @@
-"""Drawn cats and dogs: the data of the offline default."""
+"""Drawn cats and dogs: the default data, which needs no network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from lightning_transfer.data.augmentation import Augmentation
-from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.datamodule import ImageDataModule
+from lightning_transfer.data.folder import scan_folder
+from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.sketches.canvas import Box, Sketcher
 from lightning_transfer.sketches.folder import SketchFolder
 from lightning_transfer.sketches.pets import draw_cat, draw_dog
@@ -13,18 +16,15 @@ from lightning_transfer.sketches.pets import draw_cat, draw_dog
 SAMPLES = {"train": 1000, "validation": 500, "test": 500}
 
 
-class SketchDataModule(ImageFolderDataModule):
-    """Images that are drawn where they are not there yet; its subclasses say what of.
+class SketchDataModule(ImageDataModule):
+    """Images that are drawn if they do not exist yet; subclasses say of what.
 
     Args:
-        draw: What draws an image of each class; the classes' names.
-        root: See the subclasses, as for the rest.
-        samples: Images a class, by split.
-        image_size: H and W, in pixels.
-        batch_size: B, a process.
-        seed: Of the drawings, of the order in each epoch, and of the augmentation.
-        augmentation: As for `ImageFolderDataModule`.
-        num_workers: As for `ImageFolderDataModule`.
+        draw: The function that draws an image of each class, by class name.
+        root: The folder of the images.
+        samples: Images per class, by split.
+        drawing_seed: Seed of the drawings.
+        **kwargs: As for `ImageDataModule`.
     """
 
     def __init__(
@@ -32,61 +32,55 @@ class SketchDataModule(ImageFolderDataModule):
         draw: Mapping[str, Sketcher],
         root: str,
         samples: Mapping[str, int],
-        image_size: int,
-        batch_size: int,
-        seed: int,
-        augmentation: Augmentation | None,
-        num_workers: int | None,
+        drawing_seed: int,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            root, image_size, batch_size=batch_size, seed=seed, augmentation=augmentation, num_workers=num_workers
-        )
-        self.sketches = SketchFolder(self.root, draw, dict(samples), image_size, seed)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """K names, sorted; known before there is a file."""
-        return tuple(sorted(self.sketches.draw))
+        super().__init__(index=None, **kwargs)
+        self.root = Path(root)
+        self.sketches = SketchFolder(self.root, draw, dict(samples), self.image_size, drawing_seed)
 
     @property
     def boxes(self) -> dict[str, Box]:
-        """Where the animal or thing is, by the image's path below `root`; left, top, right, bottom in pixels."""
+        """Where the animal or thing is, by image path below `root`: left, top, right, bottom in pixels."""
         return self.sketches.boxes()
 
     def prepare_data(self) -> None:
-        """Draws the images where they are not there; whole, or not at all.
+        """Draw the images if they do not exist yet, completely or not at all.
 
         Raises:
-            DataError: Something else lies at `root`, or it cannot be written.
+            DataError: Something else is at `root`, or it cannot be written.
         """
         self.sketches.build()
+
+    def load_index(self) -> ImageIndex:
+        """Scan the folder.
+
+        Raises:
+            DataError: It cannot be used.
+        """
+        return scan_folder(self.root)
 
 
 class SketchPetsDataModule(SketchDataModule):
     """Cats and dogs drawn by code, written as JPEG files in the layout of `cats_and_dogs_small`.
 
     Pose, ears, muzzle, coat, eyes, whiskers, size, light, background, occlusion and noise vary. Both animals have
-    the same coats, poses and backgrounds, so that colour tells nothing.
+    the same coats, poses and backgrounds, so colour does not tell them apart.
 
     Args:
-        root: Where the images lie, or shall lie.
-        samples: Images a class, for train, validation and test.
-        image_size: H and W of every image, in pixels.
-        batch_size: B, a process.
-        seed: Of the drawings, of the order in each epoch, and of the augmentation.
-        augmentation: As for `ImageFolderDataModule`.
-        num_workers: As for `ImageFolderDataModule`.
+        root: The folder of the images.
+        samples: Images per class, for train, validation and test.
+        drawing_seed: Seed of the drawings.
+        **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_samples, on_bad_image,
+            max_bad_images, bad_image_report, max_pixels, allow_duplicates, augmentation, num_workers.
     """
 
     def __init__(
         self,
         root: str = "data/sketch_pets",
         samples: Mapping[str, int] = SAMPLES,
-        image_size: int = 150,
-        batch_size: int = 20,
-        seed: int = 0,
-        augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
-        num_workers: int | None = None,
+        *,
+        drawing_seed: int = 0,
+        **kwargs: Any,
     ) -> None:
-        draw = {"cats": draw_cat, "dogs": draw_dog}
-        super().__init__(draw, root, samples, image_size, batch_size, seed, augmentation, num_workers)
+        super().__init__({"cats": draw_cat, "dogs": draw_dog}, root, samples, drawing_seed, **kwargs)

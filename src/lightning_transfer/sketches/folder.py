@@ -14,7 +14,8 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_transfer.sketches.canvas import Box, Sketcher
-from lightning_transfer.utils.building import build_once, usable_cores
+from lightning_transfer.utils.files import build_folder
+from lightning_transfer.utils.machine import usable_cores
 
 NOTE = "sketches.json"
 VERSION = 1  # of the drawing code: another one makes other images of the same seed
@@ -46,7 +47,7 @@ class SketchFolder:
             DataError: Something else lies at `root`, or it cannot be written.
         """
         settings = ", ".join(f"{name} {value}" for name, value in self._settings.items())
-        build_once(self.root, self._is_built, self._draw_all, f"sketches ({settings})")
+        build_folder(self.root, self._is_built, self._draw_all, f"sketches ({settings})")
 
     def boxes(self) -> dict[str, Box]:
         """Where the animal or thing is, by the image's path below `root`."""

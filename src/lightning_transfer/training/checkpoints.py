@@ -1,18 +1,15 @@
-"""Read checkpoints: what they hold, what a new run takes from them, whether a run can resume exactly."""
+"""What a checkpoint holds, and what a new run takes from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.models.weights import UNREADABLE
-from lightning_transfer.training.sidecar import check_sidecar
 
 # Hyperparameters that name files. A checkpoint holds what was in them.
 ORIGINS = ("weights", "head_from", "init_from")
@@ -29,46 +26,6 @@ OLD_NAMES = {
     "start_from": "init_from",
     "audit": "audit_freezing",
 }
-
-
-def check_file(path: str) -> None:
-    """Check a checkpoint's file without loading it.
-
-    Raises:
-        ModuleError: It is not a local file, does not exist, or is not as it was saved.
-    """
-    if "://" in path:
-        raise ModuleError(
-            f"{path} is not a local file, and checkpoints are read from nowhere else: download it from a source "
-            "that you trust, and pass the file."
-        )
-    if not Path(path).is_file():
-        raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')
-    check_sidecar(Path(path))
-
-
-def read_checkpoint(path: str, map_location: Any = "cpu", weights_only: bool = True) -> dict[str, Any]:
-    """Read a checkpoint, without running code that may be in it.
-
-    Args:
-        path: A local file.
-        map_location: As for `torch.load`.
-        weights_only: Passed explicitly, so that no environment variable changes it.
-
-    Raises:
-        ModuleError: There is no such file, it is not as it was saved, or it cannot be read.
-    """
-    check_file(path)
-    try:
-        checkpoint: Any = torch.load(path, map_location=map_location, weights_only=weights_only)
-    except (*UNREADABLE, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModuleError(
-            f"{path} cannot be read as a checkpoint ({reason}): wanted a file that fit saved."
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ModuleError(f"{path} is no checkpoint but something else: wanted a file that fit saved.")
-    return checkpoint
 
 
 def recorded_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,25 +137,3 @@ def check_same_backbone(backbone: nn.Module, checkpoint: Mapping[str, Any], path
 def _part(checkpoint: Mapping[str, Any], part: str) -> dict[str, Tensor]:
     prefix = f"{part}."
     return {key.removeprefix(prefix): v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
-
-
-def between_epochs(checkpoint: Mapping[str, Any]) -> bool:
-    """Return whether a checkpoint was saved between epochs, their validation included.
-
-    From within an epoch Lightning resumes with the epoch's first batches, and skips hooks and scheduler steps
-    (https://github.com/Lightning-AI/pytorch-lightning/issues/21901).
-    """
-    if "loops" not in checkpoint:
-        return True  # weights alone, which Lightning refuses to resume
-    loop = checkpoint["loops"]["fit_loop"]
-    epochs = loop["epoch_progress"]["total"]
-    if epochs["started"] == epochs["processed"]:
-        return True
-    batches = loop["epoch_loop.batch_progress"]
-    validation = loop["epoch_loop.val_loop.batch_progress"]
-    return bool(
-        batches["is_last_batch"]
-        and batches["total"]["completed"] == batches["total"]["processed"]
-        and validation["is_last_batch"]
-        and validation["current"]["completed"] == validation["current"]["ready"]
-    )

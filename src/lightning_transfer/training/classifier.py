@@ -24,16 +24,14 @@ from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages, parameter_groups
 from lightning_transfer.models.head import Head, Pool
 from lightning_transfer.models.network import HEAD, TransferNetwork
+from lightning_transfer.training.checkpoint_io import between_epochs, check_file, read_checkpoint
 from lightning_transfer.training.checkpoints import (
     ORIGINS,
     VERSION_KEY,
-    between_epochs,
-    check_file,
     check_resumable,
     check_same_backbone,
     check_same_network,
     load_part,
-    read_checkpoint,
     upgrade,
     version,
 )

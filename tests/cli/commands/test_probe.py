@@ -43,6 +43,7 @@ def probed(folder, tmp_path_factory):
 def test_the_accuracies_are_scikit_learns(probed, folder):
     backbone = Backbone("mobilenet_v3_small", "bundled").eval()
     images = ImageFolderDataModule(str(folder), image_size=64)
+    images.setup()
     features, labels = {}, {}
     for split in ("train", "validation"):
         image_folder = torch.stack([image for image, _ in images.dataset(split)])

@@ -1,41 +1,10 @@
-"""Runs the three regimes on the same images, and says which one to choose."""
+"""`lightning-transfer compare`: which regime for these images."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
 from lightning_transfer.cli.data_by_name import data_by_name
-from lightning_transfer.comparison.run import REGIMES, Regime, Run
-from lightning_transfer.comparison.statistics import wilson
-from lightning_transfer.comparison.tables import (
-    COLUMNS,
-    Outcomes,
-    advice,
-    detail_lines,
-    difference_lines,
-    differences,
-    in_words,
-    rows,
-)
-from lightning_transfer.data.augmentation import Augmentation
-from lightning_transfer.data.image_folder import ImageFolderDataModule
-from lightning_transfer.errors import DataError, TransferError
-from lightning_transfer.models.weights import choose_weights
-from lightning_transfer.monitoring.figures import confusion, confusion_matrices, curves
-from lightning_transfer.utils.lightning import quiet_lightning
-
-EPOCHS: dict[Regime, int] = {"feature_extraction": 20, "frozen_backbone": 4, "fine_tuning": 5}
-IMAGE_SIZE, BATCH_SIZE = 150, 32
-# Gentler than the book's set, which is meant for training from nothing.
-AUGMENTATION = Augmentation(flip=True, rotation=20, shift=0.1, shear=0, zoom=0.2, colour=0.2)
+from lightning_transfer.comparison import compare as comparison
+from lightning_transfer.comparison.tables import Outcomes
 
 
 def compare(
@@ -48,157 +17,25 @@ def compare(
 ) -> Outcomes:
     """Run feature extraction, frozen backbone and fine-tuning on the same images, and compare them.
 
-    Fine-tuning starts from the frozen backbone's run. What is finished is not run again, and what was stopped goes on
-    where it was: type the same command.
+    Fine-tuning starts from the frozen backbone's run. What is finished does not run again, and what was stopped
+    continues: type the same command.
 
     Args:
-        data: A folder of images, a class a folder; "cats_and_dogs" for the book's, which are downloaded; or
+        data: A folder of images, a folder for each class; "cats_and_dogs" for the book's, which are downloaded; or
             "sketch_pets" for drawn ones, which need no network.
         backbone: The network's name in torchvision.
-        weights: A torchvision weights name, a path, "bundled", or "none" for random numbers; "auto" is what comes
-            with this library where it has weights for the backbone, else torchvision's own.
-        epochs: Of each regime; 20, 4 and 5 where it is not given.
+        weights: A torchvision weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where
+            this library has them, else torchvision's own.
+        epochs: Of each regime; 20, 4 and 5 where not given.
         seeds: How often each regime runs, with other orders, augmentations and heads.
         out: The folder for report, figures, checkpoints and TensorBoard logs.
 
     Returns:
-        What each regime reached, an outcome a seed.
+        The result of each regime, one a seed.
 
     Raises:
         DataError: The images are not usable, they have no test split, or `out` holds another comparison.
         BackboneError: An unknown network, or weights that do not fit.
     """
-    weights = choose_weights(backbone, weights)
-    root = Path(out)
-    runs: dict[Regime, list[Run]] = {regime: [] for regime in REGIMES}
-    outcomes: dict[str, list[Any]] = {regime: [] for regime in REGIMES}
-    console = Console()
-    arguments = {"data": data, "backbone": backbone, "weights": weights, "epochs": epochs}
-    with _claimed(root, arguments), quiet_lightning(), _way_on_told(console):
-        for seed in range(seeds):
-            images = _images(data, seed)
-            for number, regime in enumerate(REGIMES, start=1):
-                length = epochs or EPOCHS[regime]
-                run = Run(regime, images, backbone, None if weights == "none" else weights, length, root)
-                again = f", seed {seed}" if seeds > 1 else ""
-                before = ", done before" if run.is_done else ""
-                name = f"[bold]{number}/{len(REGIMES)} {in_words(regime)}[/bold]"
-                console.print(f"{name}, {length:,} epochs{again}{before}")
-                outcome = run.outcome()
-                console.print(f"    test accuracy {outcome.accuracy:.1%}")
-                runs[regime].append(run)
-                outcomes[regime].append(outcome)
-    _write(root, runs, outcomes, f"{data}, {backbone} ({weights})")
-    _print(
-        console, outcomes, f"{data}, {backbone} ({weights}), {len(outcomes[REGIMES[0]][0].right):,} test images"
-    )
-    console.print(f"\nReport, figures and checkpoints: {root}/report.md", highlight=False)
-    return outcomes
-
-
-def _images(data: str, seed: int) -> ImageFolderDataModule:
-    images = data_by_name(data, IMAGE_SIZE, BATCH_SIZE, AUGMENTATION)
-    # Only now: which images there are, and how they are split, is the same for all seeds.
-    images.seed = seed
-    if "test" not in images.splits:
-        raise DataError(f"{data} has no test images: add {data}/test, or leave the splitting to this command.")
-    return images
-
-
-@contextmanager
-def _claimed(root: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
-    """Notes what a folder is for, so that another comparison does not go on in it; not where nothing was begun."""
-    note = root / "arguments.json"
-    if note.is_file():
-        noted = json.loads(note.read_text())
-        other = [f"{name}={noted[name]} and not {new}" for name, new in arguments.items() if noted[name] != new]
-        if other:
-            raise DataError(f"{root} holds a comparison with {', '.join(other)}: pass another out, or remove it.")
-    root.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(arguments))
-    try:
-        yield
-    except TransferError:
-        if list(root.iterdir()) == [note]:
-            note.unlink()
-            root.rmdir()
-        raise
-
-
-@contextmanager
-def _way_on_told(console: Console) -> Iterator[None]:
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
-        console.print("\nStopped. The same command goes on after the last epoch that was saved.")
-        raise
-
-
-def _write(root: Path, runs: Mapping[Regime, Sequence[Run]], outcomes: Outcomes, title: str) -> None:
-    first = {in_words(regime): seeds[0] for regime, seeds in runs.items()}
-    curves({name: run.history() for name, run in first.items()}).savefig(root / "curves.png", dpi=120)
-    names = next(iter(first.values())).images.class_names
-    matrices = {}
-    for name, run in first.items():
-        labels, probabilities = run.predictions()
-        matrices[name] = confusion(labels, probabilities.argmax(axis=1), len(names))
-    confusion_matrices(matrices, names).savefig(root / "confusion.png", dpi=120)
-    (root / "metrics.json").write_text(json.dumps(_metrics(outcomes), indent=2) + "\n")
-    lines = [
-        f"# Three regimes: {title}",
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        f"|{'---|' * len(COLUMNS)}",
-        *(f"| {' | '.join(row)} |" for row in rows(outcomes)),
-        "",
-        *(f"- {line}" for line in (*detail_lines(outcomes), *difference_lines(outcomes))),
-        "",
-        f"**{advice(outcomes)}**",
-        "",
-        "Fine-tuning starts from the frozen backbone's run; its time does not include that. Accuracies have Wilson's "
-        "95 % intervals; p-values are those of McNemar's exact test; img/s counts training images; memory is "
-        "the main process's peak.",
-        "",
-        "![Accuracy and loss by epoch](curves.png)",
-        "",
-        "![Confusion matrices on the test images](confusion.png)",
-    ]
-    (root / "report.md").write_text("\n".join(lines) + "\n")
-
-
-def _metrics(outcomes: Outcomes) -> dict[str, Any]:
-    """Of several seeds the means, and each seed's own accuracy."""
-    regimes: dict[str, Any] = {}
-    for regime, seeds in outcomes.items():
-        total = len(seeds[0].right)
-        accuracy = sum(outcome.accuracy for outcome in seeds) / len(seeds)
-        regimes[regime] = {
-            "test_accuracy": accuracy,
-            "test_accuracy_by_seed": [outcome.accuracy for outcome in seeds],
-            "test_accuracy_interval": wilson(round(accuracy * total), total),
-            "test_auroc": sum(outcome.auroc for outcome in seeds) / len(seeds),
-            "trainable_parameters": seeds[0].trainable_parameters,
-            "images_per_second": sum(outcome.images_per_second for outcome in seeds) / len(seeds),
-            "seconds": sum(sum(outcome.seconds.values()) for outcome in seeds) / len(seeds),
-            "seconds_by_phase": [dict(outcome.seconds) for outcome in seeds],
-            "peak_memory_bytes": max(outcome.peak_memory for outcome in seeds),
-        }
-    pairs = [
-        {"regimes": pair, "seed": seed, "difference": found.difference, "p_value": found.p_value}
-        for pair, by_seed in differences(outcomes).items()
-        for seed, found in enumerate(by_seed)
-    ]
-    return {"regimes": regimes, "differences": pairs, "advice": advice(outcomes)}
-
-
-def _print(console: Console, outcomes: Outcomes, title: str) -> None:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "regime" else "right", no_wrap=True)
-    for row in rows(outcomes):
-        table.add_row(*row)
-    console.print(table)
-    console.print()
-    for line in (*detail_lines(outcomes), *difference_lines(outcomes)):
-        console.print(line, highlight=False)
-    console.print(f"\n[bold]{advice(outcomes)}[/bold]", highlight=False)
+    images = data_by_name(data, comparison.IMAGE_SIZE, comparison.BATCH_SIZE, comparison.AUGMENTATION)
+    return comparison.compare(images, backbone, weights=weights, epochs=epochs, seeds=seeds, out=out, name=data)

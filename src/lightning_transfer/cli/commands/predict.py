@@ -17,15 +17,15 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_transfer.data.agreement import check_agreement
+from lightning_transfer.data.checks import check_agreement
+from lightning_transfer.data.datamodule import default_workers
 from lightning_transfer.data.decoding import UnreadableImageError, load_image
 from lightning_transfer.data.folder import find_images
-from lightning_transfer.data.image_folder import default_workers
 from lightning_transfer.errors import DataError
 from lightning_transfer.inference.prediction import load_classifier
 from lightning_transfer.utils.files import checked_output, whole_file
 from lightning_transfer.utils.lightning import quiet_lightning
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.utils.machine import default_precision
 
 
 class ProbabilityTable(BasePredictionWriter):

@@ -1,32 +1,10 @@
-"""`lightning-transfer probe`: which layers of a backbone are worth keeping for these images."""
+"""`lightning-transfer probe`: how much of a backbone to keep for these images."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from pathlib import Path
-from typing import Any
-
-import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import RichProgressBar
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-
 from lightning_transfer.cli.data_by_name import data_by_name
-from lightning_transfer.comparison.probing import COLUMNS, ProbedStage, advice, chosen_stage, rows
-from lightning_transfer.data.image_folder import ImageFolderDataModule
-from lightning_transfer.errors import DataError
-from lightning_transfer.features.linear_probes import fit_linear_probes
-from lightning_transfer.features.stage_outputs import stage_outputs
-from lightning_transfer.models.backbone import Backbone
-from lightning_transfer.models.stage_sizes import stage_sizes
-from lightning_transfer.models.weights import choose_weights
-from lightning_transfer.monitoring.figures import accuracy_by_depth
-from lightning_transfer.utils.lightning import quiet_lightning
-from lightning_transfer.utils.precision import default_precision
+from lightning_transfer.comparison import probe as probing
+from lightning_transfer.comparison.probing import ProbedStage
 
 
 def probe(
@@ -38,21 +16,20 @@ def probe(
     out: str = "probe",
     overwrite: bool = False,
 ) -> list[ProbedStage]:
-    """Train a linear classifier on every stage of a backbone at once, and say how much of the backbone to keep.
+    """Train a linear classifier on every stage of a backbone, and say how much of the backbone to keep.
 
-    The backbone runs once over the training and validation images, as they are; each stage's output is averaged over
-    the image.
+    The backbone runs once over the training and validation images; each stage's output is averaged over the image.
 
     Args:
-        data: A folder of images, a class a folder; "cats_and_dogs" for the book's, which are downloaded; or
+        data: A folder of images, a folder for each class; "cats_and_dogs" for the book's, which are downloaded; or
             "sketch_pets" for drawn ones, which need no network.
         backbone: The network's name in torchvision.
-        weights: A torchvision weights name, a path, "bundled", or "none" for random numbers; "auto" is what comes
-            with this library where it has weights for the backbone, else torchvision's own.
+        weights: A torchvision weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where
+            this library has them, else torchvision's own.
         image_size: H and W of the images, in pixels.
         seed: Of the split of a folder that has none, and of random weights.
         out: The folder for table and figure.
-        overwrite: Whether those of an earlier run may be replaced.
+        overwrite: Replace those of an earlier run.
 
     Returns:
         The stages, in the backbone's order.
@@ -61,90 +38,5 @@ def probe(
         DataError: The images are not usable, or `out` holds an earlier run.
         BackboneError: An unknown network, weights that do not fit, or images that are too small for it.
     """
-    root = Path(out)
-    if root.is_file():
-        raise DataError(f"{root} is a file: pass a folder as out.")
-    if (root / "probe.json").exists() and not overwrite:
-        raise DataError(f"{root} holds an earlier probe: pass another out, or --overwrite.")
-    weights = choose_weights(backbone, weights)
-    torch.manual_seed(seed)
-    network = Backbone(backbone, None if weights == "none" else weights)
-    network.out_shape(image_size)
-    with quiet_lightning():
-        images = data_by_name(data, image_size, split_seed=seed)
-        stages = _probe(network, images)
-    arguments = {"data": data, "backbone": backbone, "weights": weights, "image_size": image_size, "seed": seed}
-    _write(root, stages, arguments)
-    _print(stages, f"{data}, {backbone} ({weights}), {len(stages[0].right):,} validation images")
-    return stages
-
-
-def _probe(backbone: Backbone, images: ImageFolderDataModule) -> list[ProbedStage]:
-    trainer = Trainer(
-        devices=1,
-        precision=default_precision(),
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        callbacks=[RichProgressBar()],
-    )
-    outputs = stage_outputs(trainer, backbone, images, ("train", "validation"))
-    labels = {split: torch.tensor(images.dataset(split).samples.labels) for split in outputs}
-    probes = fit_linear_probes(outputs["train"], labels["train"], images.num_classes)
-    sizes = stage_sizes(backbone, images.image_size)
-    return [
-        ProbedStage(
-            size.stage,
-            size.shape,
-            parameters,
-            operations,
-            right=(classifier(features).argmax(dim=1) == labels["validation"]).numpy(),
-        )
-        for size, parameters, operations, classifier, features in zip(
-            sizes,
-            accumulate(size.parameters for size in sizes),
-            accumulate(size.operations for size in sizes),
-            probes,
-            outputs["validation"],
-            strict=True,
-        )
-    ]
-
-
-def _write(root: Path, stages: Sequence[ProbedStage], arguments: Mapping[str, Any]) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    choice = chosen_stage(stages)
-    accuracy_by_depth(
-        [stage.stage for stage in stages],
-        [stage.accuracy for stage in stages],
-        [stage.interval for stage in stages],
-        choice.stage,
-    ).savefig(root / "probe.png", dpi=120)
-    report = {
-        "arguments": dict(arguments),
-        "stages": [
-            {
-                "stage": stage.stage,
-                "shape": stage.shape,
-                "parameters": stage.parameters,
-                "operations": stage.operations,
-                "validation_accuracy": stage.accuracy,
-                "validation_accuracy_interval": stage.interval,
-            }
-            for stage in stages
-        ],
-        "last_stage": choice.stage,
-        "advice": advice(stages),
-    }
-    (root / "probe.json").write_text(json.dumps(report, indent=2) + "\n")
-
-
-def _print(stages: Sequence[ProbedStage], title: str) -> None:
-    console = Console()
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
-    for row in rows(stages):
-        table.add_row(*row)
-    console.print(table)
-    console.print(f"\n[bold]{advice(stages)}[/bold]", highlight=False)
+    images = data_by_name(data, image_size, split_seed=seed)
+    return probing.probe(images, backbone, weights=weights, seed=seed, out=out, overwrite=overwrite, name=data)

@@ -10,7 +10,7 @@ from lightning_transfer.features.store import FeatureStore
 def verify(store: str) -> FeatureStore:
     """Read all of a feature store, and say whether it is what was made.
 
-    Manifest and arrays are compared with the sha256 that were taken when it was made, also if they were before.
+    Manifest and arrays are compared with the sha256 that were taken when it was made.
 
     Args:
         store: Its folder, the one that holds manifest.json.
@@ -21,7 +21,8 @@ def verify(store: str) -> FeatureStore:
     Raises:
         StoreError: It is absent or damaged; names the file.
     """
-    opened = FeatureStore(store, anew=True)
+    opened = FeatureStore(store)
+    opened.verify()
     images = sum(len(opened.paths(split)) for split in opened.splits)
     Console(soft_wrap=True, highlight=False, markup=False).print(
         f"{store}: {images:,} images, {opened.manifest.num_bytes() / 1e6:,.1f} MB: sound"

@@ -1,19 +1,31 @@
 """The data module's loaders, on images whose colour tells their class."""
 
 import shutil
+from pathlib import PurePosixPath
 
 import pytest
 import torch
+from PIL import Image
 
-from lightning_transfer import ImageFolderDataModule
-from lightning_transfer.data import image_folder as module
+from lightning_transfer import (
+    CatsAndDogsDataModule,
+    ImageDataModule,
+    ImageFolderDataModule,
+    ImageIndex,
+    ImageTableDataModule,
+    SketchPetsDataModule,
+)
+from lightning_transfer.data import datamodule as module
 from lightning_transfer.data.decoding import UnreadableImageError
+from lightning_transfer.data.index import Samples
 from lightning_transfer.errors import DataError
 
 
 def make(root, **arguments):
     defaults = {"image_size": 16, "batch_size": 5, "num_workers": 0}
-    return ImageFolderDataModule(str(root), **(defaults | arguments))
+    data = ImageFolderDataModule(str(root), **(defaults | arguments))
+    data.setup()
+    return data
 
 
 def skipping(root, **arguments):
@@ -91,10 +103,12 @@ def test_crop_and_squash_differ_and_the_size_is_kept(image_folder):
 
 
 def test_a_folder_that_is_not_split_is_split_by_seed_and_shares(image_folder):
-    first, again, other = (make(image_folder / "train", seed=seed) for seed in (0, 0, 1))
+    first, again, other = (
+        make(image_folder / "train", seed=order, split_seed=seed) for order, seed in ((0, 0), (1, 0), (0, 1))
+    )
     assert [len(first.dataset(split)) for split in first.splits] == [12, 6, 6]
-    assert first.scan == again.scan
-    assert first.scan.splits != other.scan.splits
+    assert first.index == again.index
+    assert first.index.splits != other.index.splits
     two = make(image_folder / "train", split=(0.75, 0.25, 0.0))
     assert [len(two.dataset(split)) for split in two.splits] == [18, 6]
     with pytest.raises(DataError, match="has no split 'test'; it has train, validation"):
@@ -112,12 +126,12 @@ def test_skip_leaves_out_exactly_the_bad_images_and_tells(damaged, image_folder,
     monkeypatch.setattr(module, "rank_zero_info", told.append)
     data = skipping(damaged)
     bad = ["train/dogs/dogs.3.jpg", "test/cats/cats.1.jpg"]
-    for split, whole in make(image_folder).scan.splits.items():
+    for split, whole in make(image_folder).index.splits.items():
         expected = [pair for pair in zip(whole.paths, whole.labels, strict=True) if pair[0] not in bad]
-        kept = data.scan.splits[split]
+        kept = data.index.splits[split]
         assert list(zip(kept.paths, kept.labels, strict=True)) == expected
-    assert [path for path, _ in data.scan.left_out] == bad
-    assert all("cannot be read" in reason for _, reason in data.scan.left_out)
+    assert [path for path, _ in data.index.left_out] == bad
+    assert all("cannot be read" in reason for _, reason in data.index.left_out)
     assert [line.split(":")[1].strip() for line in told] == [str(damaged / path) for path in bad]
     assert len(epoch_of(data.train_dataloader(), 0)[1]) == 23
 
@@ -132,14 +146,14 @@ def test_skip_refuses_a_class_without_a_readable_image(damaged):
 def test_max_samples_keeps_so_many_of_each_split_the_classes_in_turn(image_folder):
     data = make(image_folder, max_samples=7)
     for split in data.splits:
-        assert data.scan.splits[split].labels == (0, 0, 0, 0, 1, 1, 1)
+        assert data.index.splits[split].labels == (0, 0, 0, 0, 1, 1, 1)
         assert len(data.dataset(split)) == 7
     assert len(make(image_folder, max_samples=1000).dataset("train")) == 24
 
 
 def test_max_samples_counts_readable_images_alone(damaged):
     data = skipping(damaged, max_samples=12)
-    assert data.scan.splits["test"].labels == (0,) * 5 + (1,) * 6
+    assert data.index.splits["test"].labels == (0,) * 5 + (1,) * 6
     assert len(data.dataset("train")) == 12
 
 
@@ -148,7 +162,7 @@ def test_max_samples_counts_readable_images_alone(damaged):
     [
         ({"resize": "stretch"}, "resize='stretch': wanted one of squash, crop"),
         ({"on_bad_image": "ignore"}, "on_bad_image='ignore': wanted one of error, skip"),
-        ({"image_size": 0}, "image_size=0: wanted a whole number from 1 on"),
+        ({"image_size": 0}, "image_size=0: wanted a whole number, 1 or more"),
         ({"batch_size": -1}, "batch_size=-1: wanted"),
         ({"max_samples": 0}, "max_samples=0: wanted"),
     ],
@@ -166,3 +180,101 @@ def test_an_unknown_split_is_named_with_those_there_are(image_folder):
 def test_setup_tells_what_is_wrong_with_the_folder(tmp_path):
     with pytest.raises(DataError, match="absent does not exist"):
         make(tmp_path / "absent").setup("fit")
+
+
+def test_nothing_is_read_before_setup(tmp_path):
+    absent = str(tmp_path / "absent")
+    modules = [
+        ImageFolderDataModule(absent),
+        ImageTableDataModule(absent),
+        CatsAndDogsDataModule(absent),
+        SketchPetsDataModule(absent),
+    ]
+    for data in modules:
+        for read in ("class_names", "num_classes", "splits", "multi_label", "index"):
+            with pytest.raises(DataError, match=f"{type(data).__name__} has not read its images yet: .*setup"):
+                getattr(data, read)
+        with pytest.raises(DataError, match="has not read its images yet"):
+            data.dataset("train")
+    with pytest.raises(DataError, match="ImageDataModule has no images: pass an index, or override load_index"):
+        ImageDataModule().setup()
+
+
+def custom_index(root):
+    """Labels by the parity of the number in the file's name."""
+    splits = {
+        split: Samples(tuple(f"{split}/cats/cats.{i}.jpg" for i in range(6)), (0, 1) * 3)
+        for split in ("train", "validation")
+    }
+    return ImageIndex(root, ("even", "odd"), splits)
+
+
+def test_a_custom_index_is_served_checked_and_cut_like_any_other(image_folder, tmp_path):
+    index = custom_index(image_folder)
+    data = ImageDataModule(index=index, image_size=64, max_samples=3, batch_size=3, num_workers=0)
+    data.setup()
+    assert (data.class_names, data.class_counts("train")) == (("even", "odd"), (2, 1))
+    images, labels = next(iter(data.val_dataloader()))
+    assert (images.shape, labels.tolist()) == ((3, 3, 64, 64), [0, 1, 0])
+
+    root = shutil.copytree(image_folder, tmp_path / "images")
+    shutil.copyfile(root / "train/cats/cats.0.jpg", root / "train/cats/cats.1.jpg")
+    with pytest.raises(DataError, match=r"train/cats/cats\.0\.jpg = train/cats/cats\.1\.jpg"):
+        ImageDataModule(index=custom_index(root)).setup()
+    (root / "train/cats/cats.1.jpg").write_bytes(b"no image")
+    report = str(tmp_path / "bad.csv")
+    data = ImageDataModule(index=custom_index(root), on_bad_image="skip", bad_image_report=report, image_size=8)
+    data.setup()
+    assert [path for path, _ in data.index.left_out] == ["train/cats/cats.1.jpg"]
+    assert data.class_counts("train") == (3, 2)
+
+
+def test_a_subclass_may_load_its_own_index_once(image_folder):
+    loaded = []
+
+    class Parity(ImageDataModule):
+        def load_index(self):
+            loaded.append(self)
+            return custom_index(image_folder)
+
+    data = Parity(num_workers=0)
+    assert loaded == []
+    data.setup("fit")
+    data.setup("test")
+    assert (loaded, data.num_classes) == ([data], 2)
+
+
+@pytest.mark.parametrize("is_split", [True, False])
+def test_equal_files_in_several_class_folders_are_one_image_with_several_labels(tmp_path, is_split):
+    # White is in all three folders, gray in two; each of the others in one.
+    folders = {"a": range(8), "b": [*range(8, 12), 0, 1], "c": [*range(12, 16), 0]}
+    for split in ("train", "validation", "test") if is_split else ("",):
+        for name, shades in folders.items():
+            (tmp_path / split / name).mkdir(parents=True)
+            for shade in shades:
+                # Each split has its own shades, or they would be duplicates.
+                colour = (shade * 15, 0, 80 * ("train", "validation", "test", "").index(split))
+                Image.new("RGB", (9, 9), colour).save(tmp_path / split / name / f"{shade}{name}.png")
+    with pytest.raises(DataError, match="Files of equal content lie in two splits or two classes"):
+        make(tmp_path)
+    data = make(tmp_path, multi_label=True, batch_size=16, augmentation=None)
+    expected = {"0a": (0, 1, 2), "1a": (0, 1)} | {
+        f"{shade}{name}": (label,)
+        for label, name in enumerate("abc")
+        for shade in folders[name]
+        if shade not in (0, 1)
+    }
+    found = [
+        (PurePosixPath(path).stem, labels)
+        for samples in data.index.splits.values()
+        for path, labels in zip(samples.paths, samples.labels, strict=True)
+    ]
+    assert len(found) == (3 * 16 if is_split else 16)
+    assert dict(found) == expected
+    assert data.multi_label
+    images, labels = next(iter(data.train_dataloader()))
+    assert (labels.dtype, labels.shape) == (torch.float32, (len(images), 3))
+    shades = (images[:, 0, 0, 0] / 15).round().int().tolist()
+    by_shade = {int("".join(filter(str.isdigit, name))): labels for name, labels in expected.items()}
+    for shade, row in zip(shades, labels.tolist(), strict=True):
+        assert row == [float(label in by_shade[shade]) for label in range(3)]

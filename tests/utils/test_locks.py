@@ -1,12 +1,12 @@
 import threading
 import time
 
-from lightning_transfer.utils import locking
-from lightning_transfer.utils.locking import locked
+from lightning_transfer.utils import files
+from lightning_transfer.utils.files import locked
 
 
 def test_who_waits_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(locking, "PATIENCE", 0.05)
+    monkeypatch.setattr(files, "PATIENCE", 0.05)
     held, release, lock = threading.Event(), threading.Event(), tmp_path / "[lock]"
 
     def hold():

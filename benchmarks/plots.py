@@ -1,10 +1,10 @@
-"""What everything that is drawn for TensorBoard costs the offline default, regime by regime.
+"""How much time all plots add to the offline default, regime by regime.
 
-    python -m benchmarks.drawings
+    python -m benchmarks.plots
 
 It runs `lightning-transfer compare`'s own runs with and without, side by side, on one thread, and counts the main
 process's processor time, which other work on the machine hardly changes. "An epoch" is the mean over all of a run,
-validations included, but not what is drawn once at the end; "a fit" is all of `Trainer.fit`.
+validations included, but not what is plotted once at the end; "a fit" is all of `Trainer.fit`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from lightning.pytorch import Trainer
 
 from benchmarks.timing import machine, quiet_trainer
 from lightning_transfer.callbacks import history
-from lightning_transfer.cli.commands.compare import AUGMENTATION, EPOCHS
 from lightning_transfer.cli.data_by_name import data_by_name
+from lightning_transfer.comparison.compare import AUGMENTATION, EPOCHS
 from lightning_transfer.comparison.run import REGIMES, Regime, Run
-from lightning_transfer.monitoring.drawings import Drawings
+from lightning_transfer.monitoring.plots import Plots
 
 
 @contextmanager
@@ -59,19 +59,20 @@ def main(rounds: int = 3, regimes: list[Regime] = list(REGIMES)) -> None:  # noq
     images = data_by_name("sketch_pets", augmentation=AUGMENTATION)
     seconds: dict[tuple[str, bool], list[tuple[float, float]]] = {}
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory() as plain, tempfile.TemporaryDirectory() as drawn:
+        with tempfile.TemporaryDirectory() as plain, tempfile.TemporaryDirectory() as plotted:
             for regime in regimes:
-                for root, drawings in ((plain, Drawings()), (drawn, Drawings.all())):
+                for root, plots in ((plain, Plots()), (plotted, Plots.all())):
                     run = Run(regime, images, "mobilenet_v3_small", "bundled", EPOCHS[regime], Path(root))
-                    with patch.object(Drawings, "all", return_value=replace(drawings)), timed_fits() as fits:
+                    with patch.object(Plots, "all", return_value=replace(plots)), timed_fits() as fits:
                         epochs = run.outcome().seconds["train"]
-                    seconds.setdefault((regime, drawings.graph), []).append((epochs, fits[0]))
+                    seconds.setdefault((regime, plots.graph), []).append((epochs, fits[0]))
     for regime in regimes:
-        plain_runs, drawn_runs = seconds[regime, False], seconds[regime, True]
+        plain_runs, plotted_runs = seconds[regime, False], seconds[regime, True]
         epoch, fit = (
-            median(run[place] for run in drawn_runs) / median(run[place] for run in plain_runs) for place in (0, 1)
+            median(run[place] for run in plotted_runs) / median(run[place] for run in plain_runs)
+            for place in (0, 1)
         )
-        once = median(b[1] - b[0] for b in drawn_runs) - median(a[1] - a[0] for a in plain_runs)
+        once = median(b[1] - b[0] for b in plotted_runs) - median(a[1] - a[0] for a in plain_runs)
         print(f"{regime}: an epoch {epoch:.3f}, a fit {fit:.3f} times as long; at the end {once:.1f} s")
     total = [sum(median(run[1] for run in seconds[regime, on]) for regime in regimes) for on in (False, True)]
     print(f"all fits: {total[1] / total[0]:.3f} times as long")

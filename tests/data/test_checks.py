@@ -3,7 +3,7 @@
 import pytest
 import torch.distributed as dist
 
-from lightning_transfer.data.agreement import check_agreement
+from lightning_transfer.data.checks import check_agreement
 from lightning_transfer.errors import DataError
 
 PATHS = ("a.jpg", "b.jpg")

@@ -1,0 +1,232 @@
+"""Serve the images of an index to a Trainer.
+
+Shapes: B batch, H W image, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_transfer.data.augmentation import Augmentation
+from lightning_transfer.data.checks import check_agreement, refuse_duplicates, skip_bad_images
+from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target
+from lightning_transfer.data.decoding import MAX_PIXELS, Resize
+from lightning_transfer.data.index import SPLITS, ImageIndex
+from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
+from lightning_transfer.errors import DataError
+from lightning_transfer.utils.machine import usable_cores
+
+OnBadImage = Literal["error", "skip"]
+Choice = TypeVar("Choice", bound=str)
+Loader = DataLoader[tuple[Tensor, Target]]
+
+
+class ImageDataModule(LightningDataModule):
+    """Batches of uint8 images and labels: ((B, 3, H, W) uint8, (B,) int64), or (B, K) float32 if multi-label.
+
+    Nothing is read from disk before `setup`, which a Trainer calls. For labels from another source, pass an index,
+    or override `load_index`.
+
+    Args:
+        index: Paths, labels and splits.
+        image_size: H and W of every image, in pixels.
+        resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts out the middle.
+        batch_size: B, per process.
+        seed: Seed of the order of training images in each epoch, and of the augmentation.
+        max_samples: Keep the first images of each split only, so many, taking one of each class in turn.
+        on_bad_image: "error" stops at the first image that cannot be decoded; "skip" decodes every image once in
+            `setup`, leaves the bad ones out, and lists them.
+        max_bad_images: The share of all images that "skip" may leave out before it stops.
+        bad_image_report: The CSV file of path and reason that "skip" writes if any image is bad.
+        max_pixels: Largest H · W of a file; a larger one is bad, and is not decoded.
+        allow_duplicates: Allow files of equal content in two splits or with two labels, without looking for them.
+        augmentation: Random changes of training images, new in each epoch; None for no changes. Validation and
+            test images and the images of a feature store stay as they are.
+        num_workers: Processes that decode; None for half of the processor's cores, at least one and at most eight.
+            0 decodes in the main process.
+    """
+
+    def __init__(
+        self,
+        index: ImageIndex | None = None,
+        *,
+        image_size: int = 150,
+        resize: Resize = "squash",
+        batch_size: int = 20,
+        seed: int = 0,
+        max_samples: int | None = None,
+        on_bad_image: OnBadImage = "error",
+        max_bad_images: float = 0.1,
+        bad_image_report: str = "bad_images.csv",
+        max_pixels: int = MAX_PIXELS,
+        allow_duplicates: bool = False,
+        augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
+        num_workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_size = _positive("image_size", image_size)
+        self.resize: Resize = _one_of("resize", resize, get_args(Resize))
+        self.batch_size = _positive("batch_size", batch_size)
+        self.seed = seed
+        self.max_samples = max_samples if max_samples is None else _positive("max_samples", max_samples)
+        self.on_bad_image: OnBadImage = _one_of("on_bad_image", on_bad_image, get_args(OnBadImage))
+        if not 0 <= max_bad_images <= 1:
+            raise DataError(f"max_bad_images={max_bad_images}: wanted a share from 0 to 1.")
+        self.max_bad_images = max_bad_images
+        self.bad_image_report = Path(bad_image_report)
+        self.max_pixels = _positive("max_pixels", max_pixels)
+        self.allow_duplicates = allow_duplicates
+        self.augmentation = augmentation
+        self.num_workers = default_workers() if num_workers is None else num_workers
+        self._given_index = index
+        self._index: ImageIndex | None = None
+
+    def load_index(self) -> ImageIndex:
+        """Find the images and their labels; `setup` calls this once.
+
+        Raises:
+            DataError: No index was given.
+        """
+        if self._given_index is None:
+            raise DataError(f"{type(self).__name__} has no images: pass an index, or override load_index.")
+        return self._given_index
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the index and check the images, once.
+
+        Raises:
+            DataError: The images cannot be used, or processes on several machines find different ones.
+        """
+        if self._index is None:
+            self._index = self._checked(self.load_index())
+        index = self._index
+        check_agreement(index.root, [(name, s.paths, s.labels) for name, s in index.splits.items()])
+
+    def _checked(self, index: ImageIndex) -> ImageIndex:
+        if self.on_bad_image == "skip":
+            index = skip_bad_images(index, self.bad_image_report, self.max_bad_images, self.max_pixels)
+        if self.max_samples is not None:
+            first = {name: samples.first(self.max_samples) for name, samples in index.splits.items()}
+            index = replace(index, splits=first)
+        for path, reason in index.left_out:
+            rank_zero_info(f"Left out: {index.root / path}: {reason}")
+        if not self.allow_duplicates:
+            refuse_duplicates(index, self.max_pixels)
+        return index
+
+    @property
+    def index(self) -> ImageIndex:
+        """The images in use, after all checks.
+
+        Raises:
+            DataError: Before `setup`.
+        """
+        if self._index is None:
+            raise DataError(f"{type(self).__name__} has not read its images yet: call prepare_data() and setup().")
+        return self._index
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names; a label is an index into them."""
+        return self.index.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.index.num_classes
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.index.multi_label
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The names of the splits, in order."""
+        return tuple(name for name in SPLITS if name in self.index.splits)
+
+    def num_samples(self, split: str = "train") -> int:
+        """Return N, how many images a split has."""
+        return len(self.index.splits[self._existing(split)])
+
+    def class_counts(self, split: str = "train") -> tuple[int, ...]:
+        """How many images of each class a split has, K numbers; one with two labels counts for both."""
+        return self.index.class_counts(self._existing(split))
+
+    def dataset(self, split: str) -> ImageDataset:
+        """The images of one split.
+
+        Raises:
+            DataError: There is no such split.
+        """
+        return ImageDataset(self.index, self._existing(split), self.image_size, self.resize, self.max_pixels)
+
+    def _existing(self, split: str) -> str:
+        if split not in self.index.splits:
+            raise DataError(f"{self.index.root} has no split {split!r}; it has {', '.join(self.splits)}.")
+        return split
+
+    def loader(self, split: str, shuffle: bool = False, augmentation: Augmentation | None = None) -> Loader:
+        """Batches of one split; order and augmentation depend on seed and epoch alone."""
+        images = self.dataset(split)
+        dataset: Dataset[tuple[Tensor, Target]] = images
+        sampler = EpochSampler(len(images), self.seed, shuffle)
+        if augmentation is not None:
+            dataset = AugmentedDataset(images, augmentation, self.seed)
+            sampler = EpochIndexSampler(len(images), self.seed, shuffle)
+        if shuffle:
+            sampler.follow(self.trainer)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def train_dataloader(self) -> Loader:
+        """The training split, shuffled and augmented."""
+        return self.loader("train", shuffle=True, augmentation=self.augmentation)
+
+    def val_dataloader(self) -> Loader:
+        """The validation split, in order."""
+        return self.loader("validation")
+
+    def test_dataloader(self) -> Loader:
+        """The test split, in order."""
+        return self.loader("test")
+
+    def predict_dataloader(self) -> Loader:
+        """The test split, in order."""
+        return self.loader("test")
+
+
+def default_workers() -> int:
+    """Half of the cores that this process may use, at least one and at most eight.
+
+    >>> 1 <= default_workers() <= 8
+    True
+    """
+    return max(1, min(8, usable_cores() // 2))
+
+
+def _positive(name: str, value: int) -> int:
+    if value < 1:
+        raise DataError(f"{name}={value}: wanted a whole number, 1 or more.")
+    return value
+
+
+def _one_of(name: str, value: Choice, choices: Sequence[str]) -> Choice:
+    if value not in choices:
+        raise DataError(f"{name}={value!r}: wanted one of {', '.join(choices)}.")
+    return value

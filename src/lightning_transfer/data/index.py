@@ -1,0 +1,116 @@
+"""Which images a data set has, and their labels.
+
+Shapes: K classes, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from lightning_transfer.errors import DataError
+
+SPLITS = ("train", "validation", "test")
+# A class, or all the classes of an image that may have several or none.
+Label = int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The images of one split.
+
+    Attributes:
+        paths: N paths, relative to the index's root.
+        labels: For each image its class as an index; in a multi-label index, a tuple of such indices.
+    """
+
+    paths: tuple[str, ...]
+    labels: tuple[Label, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def at(self, positions: Iterable[int]) -> Samples:
+        """The images at some positions, in that order."""
+        positions = tuple(positions)
+        return Samples(tuple(self.paths[i] for i in positions), tuple(self.labels[i] for i in positions))
+
+    def by_label(self) -> dict[Label, list[int]]:
+        """Positions of the images of each label, labels in order."""
+        labels = sorted(set(self.labels))
+        positions: dict[Label, list[int]] = {label: [] for label in labels}
+        for position, label in enumerate(self.labels):
+            positions[label].append(position)
+        return positions
+
+    def first(self, count: int) -> Samples:
+        """The first `count` images, taking one of each label in turn so that each gets its share.
+
+        >>> Samples(("a1", "a2", "b1", "b2"), (0, 0, 1, 1)).first(2).paths
+        ('a1', 'b1')
+        """
+        in_turn = [i for i in chain(*zip_longest(*self.by_label().values())) if i is not None]
+        return self.at(sorted(in_turn[:count]))
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """Paths, labels, class names and splits of a data set.
+
+    Attributes:
+        root: The folder that the paths start from.
+        class_names: K names; a label is an index into them, the same in every split.
+        splits: Split name to its images: "train" and "validation", and "test" where there is one.
+        left_out: Path and reason of each file that is not used.
+        multi_label: Whether an image may have several labels, or none.
+
+    Raises:
+        DataError: A split is missing, empty or unknown, or a label is not a class.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Samples]
+    left_out: tuple[tuple[str, str], ...] = ()
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        if not {"train", "validation"} <= self.splits.keys() <= set(SPLITS):
+            raise DataError(
+                f"The index of {self.root} has the splits {', '.join(self.splits) or '(none)'}: "
+                "wanted train and validation, and test or not."
+            )
+        for split, samples in self.splits.items():
+            self._check(split, samples)
+
+    def _check(self, split: str, samples: Samples) -> None:
+        where = f"The {split} split of {self.root}"
+        if len(samples.paths) != len(samples.labels):
+            raise DataError(f"{where} has {len(samples.paths):,} paths and {len(samples.labels):,} labels.")
+        if not samples.paths:
+            raise DataError(f"{where} has no images: add some, or leave the split out.")
+        wanted = "a tuple of class indices (multi_label=True)" if self.multi_label else "a class index"
+        for path, label in zip(samples.paths, samples.labels, strict=True):
+            if isinstance(label, tuple) != self.multi_label or not self._known(label):
+                raise DataError(
+                    f"{where}: {path} has the label {label!r}: wanted {wanted} below {self.num_classes}."
+                )
+
+    def _known(self, label: Label) -> bool:
+        classes = label if isinstance(label, tuple) else (label,)
+        return all(isinstance(i, int) and 0 <= i < self.num_classes for i in classes)
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    def class_counts(self, split: str) -> tuple[int, ...]:
+        """How many images of each class a split has, K numbers; one with two labels counts for both."""
+        counts = [0] * self.num_classes
+        for label in self.splits[split].labels:
+            for i in label if isinstance(label, tuple) else (label,):
+                counts[i] += 1
+        return tuple(counts)
