@@ -1,4 +1,4 @@
-"""On a GPU: each precision unfreezes and trains, and a resumed run is the whole one."""
+"""On a GPU: each precision unfreezes and trains, and a resumed run ends as the uninterrupted one does."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Precision .* is not supported by the model summary"),
 ]
 PRECISIONS = ["32-true", "bf16-mixed", "16-mixed"]
-# Without pooling over the feature map, whose gradient is summed up in no fixed order on a GPU.
+# No pooling over the feature map: a GPU sums its gradient in no fixed order.
 NETWORK = {"backbone": "resnet18", "pool": "flatten"}
 
 
@@ -54,7 +54,7 @@ def test_a_resumed_run_is_the_whole_one(quiet_trainer, image_folder, tmp_path, p
     assert watch.trained[0] == {"head"}
     assert watch.trained[4] == {"head", "layer4", "layer3"}
     whole = saved(tmp_path / "whole" / "4.ckpt")
-    for stopped in range(4):
+    for stopped in (1, 2):
         fit(f"from {stopped}", tmp_path / "whole" / f"{stopped}.ckpt")
         assert differing(whole, saved(tmp_path / f"from {stopped}" / "4.ckpt")) == [], stopped
 
@@ -72,7 +72,7 @@ def test_features_and_images_agree(quiet_trainer, image_folder, tmp_path, precis
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_clipping_and_accumulation_go_through_a_unfreeze(quiet_trainer, image_folder, precision):
+def test_clipping_and_accumulation_work_across_an_unfreeze(quiet_trainer, image_folder, precision):
     trainer = quiet_trainer(
         accelerator="gpu",
         devices=1,

@@ -1,6 +1,6 @@
-"""A run that was stopped and goes on is the run that was never stopped, to the last bit of its checkpoint.
+"""A resumed run ends with the checkpoint of the run that was never stopped, bit by bit.
 
-With shuffling, augmentation, dropout and BatchNorm, across an unfreeze and exactly at one.
+With shuffling, augmentation, dropout and BatchNorm, resumed across an unfreeze and exactly at one.
 """
 
 import pytest
@@ -14,6 +14,7 @@ from runs import EXISTING, Watch, differing, every_epoch, fine_tuning, images_of
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
 EPOCHS = 5
+STOPPED = (1, 2)  # by epoch: in the middle of a phase, and right before an unfreeze
 BY_EPOCH = {0: ["head"], 1: ["last_conv"], 3: ["block5"]}
 STAGES = ["head", "last_conv", ["block5", "block4"]]
 
@@ -23,27 +24,31 @@ def by_epoch():
 
 
 def adaptive():
-    # Every step is forced after an epoch or two, so that unfreezes lie within the run; back to the best each time.
+    # At most two epochs a step, so that both unfreezes happen within the run; each begins with the best weights.
     return AdaptiveUnfreeze(STAGES, "validation/loss", patience=1, max_epochs_per_step=2, restore_best=True)
 
 
+PLATEAU = {"scheduler": "plateau", "scheduler_options": {"patience": 0, "factor": 0.5}}
+COSINE = {"scheduler": "cosine", "warmup_steps": 3, "label_smoothing": 0.1}
+MEAN = (lambda: EMAWeightAveraging(decay=0.9, update_starting_at_step=0),)
+# Callback, arguments of the module, further callbacks; whether checkpoints are saved at validation.
 VARIANTS = {
-    "constant rates": (by_epoch, {}, []),
-    "one cycle": (by_epoch, {"scheduler": "one_cycle", "warmup_steps": 7}, []),
-    "plateau": (by_epoch, {"scheduler": "plateau", "scheduler_options": {"patience": 0, "factor": 0.5}}, []),
-    "averaged": (by_epoch, {}, [lambda: EMAWeightAveraging(decay=0.9, update_starting_at_step=0)]),
-    "adaptive": (adaptive, {}, []),
-    "adaptive, cosine": (adaptive, {"scheduler": "cosine", "warmup_steps": 3, "label_smoothing": 0.1}, []),
-    "adaptive, averaged": (adaptive, {}, [lambda: EMAWeightAveraging(decay=0.9, update_starting_at_step=0)]),
+    "constant rates": (by_epoch, {}, (), False),
+    "one cycle": (by_epoch, {"scheduler": "one_cycle", "warmup_steps": 7}, (), True),
+    "plateau": (by_epoch, PLATEAU, (), True),
+    "averaged": (by_epoch, {}, MEAN, False),
+    "adaptive": (adaptive, {}, (), True),
+    "adaptive, cosine": (adaptive, COSINE, (), False),
+    "adaptive, averaged": (adaptive, {}, MEAN, True),
 }
 
 
 @pytest.fixture
 def fit(quiet_trainer, image_folder, tmp_path):
-    """Fits, saving after each epoch, and gives the scores by epoch and the folder."""
+    """Fits, saving each epoch, and returns what was watched and the folder."""
 
-    def fit(folder, variant, at_validation=False, ckpt_path=None):
-        unfreeze, arguments, others = VARIANTS[variant]
+    def fit(folder, variant, ckpt_path=None):
+        unfreeze, arguments, others, at_validation = VARIANTS[variant]
         watch = Watch()
         saving = every_epoch(tmp_path / folder, at_validation)
         callbacks = [unfreeze(), watch, *(make() for make in others), saving]
@@ -56,16 +61,15 @@ def fit(quiet_trainer, image_folder, tmp_path):
 
 
 @EXISTING
-@pytest.mark.parametrize("at_validation", [False, True], ids=["after the epoch", "after validation"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_from_any_epoch_the_run_ends_the_same(fit, variant, at_validation):
-    watch, folder = fit("whole", variant, at_validation)
+def test_a_resumed_run_ends_the_same(fit, variant):
+    watch, folder = fit("whole", variant)
     whole = saved(folder / f"{EPOCHS - 1}.ckpt")
     unfreezes = [epoch for epoch in range(1, EPOCHS) if watch.trained[epoch] != watch.trained[epoch - 1]]
     assert len(unfreezes) == 2
     assert unfreezes[-1] < EPOCHS
-    for stopped in range(EPOCHS - 1):
-        again, resumed = fit(f"from {stopped}", variant, at_validation, folder / f"{stopped}.ckpt")
+    for stopped in STOPPED:
+        again, resumed = fit(f"from {stopped}", variant, folder / f"{stopped}.ckpt")
         assert differing(whole, saved(resumed / f"{EPOCHS - 1}.ckpt")) == [], stopped
         for epoch in range(stopped + 1, EPOCHS):
             assert differing(watch.scores[epoch], again.scores[epoch]) == [], (stopped, epoch)
@@ -74,7 +78,7 @@ def test_from_any_epoch_the_run_ends_the_same(fit, variant, at_validation):
 
 
 def test_runs_of_other_seeds_differ(fit, quiet_trainer, image_folder, tmp_path):
-    """The comparison above would find a difference: of order, augmentation and dropout, each alone."""
+    """So the comparison above finds a difference in dropout, or in order and augmentation."""
     plain = fit("plain", "constant rates")[0].weights[EPOCHS - 1]
     for name, model_seed, data_seed in (("dropout", 1, 0), ("order and augmentation", 0, 1)):
         watch = Watch()
@@ -86,7 +90,7 @@ def test_runs_of_other_seeds_differ(fit, quiet_trainer, image_folder, tmp_path):
 @EXISTING
 @pytest.mark.parametrize("step", [2, 5, 7])
 def test_from_the_middle_of_an_epoch_it_refuses(quiet_trainer, image_folder, tmp_path, step):
-    """Five steps an epoch; the checkpoint after the fifth comes before the epoch's validation."""
+    """There are five steps an epoch; the checkpoint after the fifth is saved before the epoch's validation."""
 
     def fit(ckpt_path=None):
         saving = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=step, auto_insert_metric_name=False)
@@ -104,12 +108,11 @@ def test_from_the_middle_of_an_epoch_it_refuses(quiet_trainer, image_folder, tmp
 
 
 @EXISTING
-@pytest.mark.parametrize("at_validation", [False, True], ids=["after the epoch", "after validation"])
-@pytest.mark.parametrize("augmentation", [Augmentation(), None])
+@pytest.mark.parametrize(("augmentation", "at_validation"), [(Augmentation(), True), (None, False)])
 def test_workers_that_fetch_ahead_do_not_matter(
     quiet_trainer, image_folder, tmp_path, augmentation, at_validation
 ):
-    """Lightning makes a resumed run's first iterator before it tells the sampler which epoch it is in."""
+    """Lightning makes a resumed run's first iterator before it tells the sampler the epoch."""
 
     def fit(epochs, folder, workers, ckpt_path=None):
         saving = every_epoch(tmp_path / folder, at_validation)
@@ -119,7 +122,7 @@ def test_workers_that_fetch_ahead_do_not_matter(
         return saved(tmp_path / folder / f"{epochs - 1}.ckpt")
 
     whole = fit(4, "whole", 0)
-    fit(2, "stopped", 1)  # it thought it was at its end
+    fit(2, "stopped", 1)  # its last epoch is not the whole run's last
     for stopped in range(2):
         path = tmp_path / "stopped" / f"{stopped}.ckpt"
         assert differing(whole, fit(4, f"from {stopped}", 2, path)) == [], stopped
