@@ -1,4 +1,4 @@
-"""Whether photographs of their original sizes are decoded as fast as a backbone as light as ResNet18 takes them."""
+"""Are photographs at their original sizes decoded as fast as a light backbone, ResNet18, takes them?"""
 
 from __future__ import annotations
 

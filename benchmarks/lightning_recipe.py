@@ -1,7 +1,8 @@
 """Fine-tuning as Lightning's own example on cats and dogs does it, with Lightning's parts alone.
 
-A subclass of `BaseFinetuning` unfreezes the backbone at a milestone and adds its parameters to Adam, which has the head's
-alone until then; one logit and binary cross-entropy; images are mirrored and normalised in the loader; float32.
+A subclass of `BaseFinetuning` unfreezes the backbone at a milestone and adds its parameters to Adam, which has
+only the head's until then; one logit and binary cross-entropy; images are mirrored and normalised in the loader;
+float32.
 """
 
 from __future__ import annotations

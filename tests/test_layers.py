@@ -8,7 +8,7 @@ import pytest
 import lightning_transfer
 
 ROOT = Path(lightning_transfer.__file__).parent
-# From the ground up. A file may import its own part and those of earlier lines; the parts of one line stand side by side.
+# From the ground up. A file may import its own part and those of earlier lines.
 LAYERS = (
     {"errors"},
     {"utils"},

@@ -90,7 +90,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import `compare` and `probe` when they are asked for: they bring scipy's statistics, which take long."""
+    """Import `compare` and `probe` when they are asked for, since they import matplotlib, which takes long."""
     if name in ("compare", "probe"):
         return getattr(import_module(f"lightning_transfer.comparison.{name}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -53,20 +53,20 @@ def test_the_earliest_stage_is_chosen_that_none_beats(accuracies, choice):
 
 def test_the_advice_is_all_where_the_last_stage_is_best():
     assert advice(stages_with(0.6, 0.8, 0.95)) == (
-        "Keep all of the backbone: 95.0% of the validation images right, against 80.0% with block2, the best before "
-        "it, more than chance explains (p = 1.4e-45)."
+        "Keep all of the backbone: 95.0% of the validation images right, against 80.0% with block2, the best "
+        "before it, more than chance explains (p = 1.4e-45)."
     )
 
 
 def test_the_advice_names_the_better_stage_and_what_is_saved():
     assert advice(stages_with(0.6, 0.945, 0.95, 0.8)) == (
-        "Keep the backbone until block2 (--model.last_stage block2): 94.5% of the validation images right; block3 has "
-        "95.0%, which may be chance (p = 0.062). It saves 50% of the parameters and 50% of the compute."
+        "Keep the backbone until block2 (--model.last_stage block2): 94.5% of the validation images right; block3 "
+        "has 95.0%, which may be chance (p = 0.062). It saves 50% of the parameters and 50% of the compute."
     )
 
 
 def test_the_advice_names_all_of_the_backbone_where_it_is_worse():
     assert advice(stages_with(0.6, 0.7, 0.95, 0.8)) == (
-        "Keep the backbone until block3 (--model.last_stage block3): 95.0% of the validation images right; none has "
-        "more, and all of the backbone 80.0%. It saves 25% of the parameters and 25% of the compute."
+        "Keep the backbone until block3 (--model.last_stage block3): 95.0% of the validation images right; none "
+        "has more, and all of the backbone 80.0%. It saves 25% of the parameters and 25% of the compute."
     )

@@ -68,5 +68,5 @@ def test_each_pair_and_seed_has_a_line():
     lines = difference_lines(outcomes)
     assert len(lines) == 2
     assert lines[1].startswith(
-        "frozen backbone less feature extraction, seed 1: +1.0%; 10 images only the first has right, 0 only the"
+        "frozen backbone minus feature extraction, seed 1: +1.0%; 10 images only the first gets right, 0 only the"
     )

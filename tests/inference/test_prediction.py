@@ -201,3 +201,49 @@ def test_a_checkpoint_of_something_else_is_named(checkpoints, tmp_path, change, 
 def test_a_file_of_weights_alone_is_no_checkpoint(weights_file):
     with pytest.raises(ModuleError, match="is no checkpoint but something else"):
         load_classifier(weights_file)
+
+
+OLD = {"backbone": "base", "last_stage": "until", "layer_decay": "lr_decay", "init_from": "start_from"}
+
+
+@pytest.fixture
+def of_version_0_1(checkpoints, tmp_path):
+    """A fine-tuned network, as 0.1 wrote it: its own names, no version, and no argument that came later."""
+    checkpoint = torch.load(checkpoints["FineTuningClassifier"], weights_only=True)
+    del checkpoint["lightning_transfer_version"]
+    arguments = checkpoint["hyper_parameters"]
+    for name in ("task", "optimizer", "optimizer_options"):
+        del arguments[name]
+    arguments["audit"] = arguments.pop("audit_freezing")
+    checkpoint["hyper_parameters"] = {OLD.get(name, name): value for name, value in arguments.items()}
+    checkpoint["state_dict"] = {
+        key.removeprefix("network.").replace("backbone.", "base.", 1): value
+        for key, value in checkpoint["state_dict"].items()
+    }
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    return tmp_path / "old.ckpt"
+
+
+def test_a_checkpoint_of_version_0_1_is_read(checkpoints, of_version_0_1, files):
+    old = load_classifier(of_version_0_1).classify(files)
+    assert old == load_classifier(checkpoints["FineTuningClassifier"]).classify(files)
+
+
+def test_a_checkpoint_of_version_0_1_starts_a_run(of_version_0_1):
+    arguments = {"image_size": 64, "num_classes": 2, "pool": "avg", "hidden": 16}
+    model = FrozenBackboneClassifier("squeezenet1_1", init_from=str(of_version_0_1), **arguments)
+    assert model.class_names == ("cats", "dogs")
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Be aware that when using `ckpt_path`"
+)  # the callbacks of the regime that made it
+def test_a_run_of_version_0_1_is_tested_but_not_resumed(of_version_0_1, quiet_trainer, image_folder):
+    images = images_of(image_folder, image_size=64)
+    arguments = {"weights": None, "pool": "avg", "hidden": 16}
+    model = FrozenBackboneClassifier("squeezenet1_1", **arguments)
+    quiet_trainer().test(model, images, ckpt_path=of_version_0_1, weights_only=True, verbose=False)
+    with pytest.raises(ModuleError, match=r"was saved by lightning-transfer 0\.1.*init_from="):
+        quiet_trainer(max_epochs=2).fit(
+            FrozenBackboneClassifier("squeezenet1_1", **arguments), images, ckpt_path=of_version_0_1
+        )

@@ -1,4 +1,4 @@
-"""What the offline default shows is true: the bundled backbone knows something of animals that it has never seen."""
+"""The offline default shows something true: the bundled backbone helps with animals that it has never seen."""
 
 import pytest
 from lightning.pytorch import seed_everything

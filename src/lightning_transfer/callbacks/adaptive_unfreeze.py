@@ -1,4 +1,4 @@
-"""Unfreezes the next stage when the present ones have no more to give."""
+"""Unfreeze the next stage when a score stops improving."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Mode = Literal["min", "max"]
 
 
 class AdaptiveUnfreeze(StagedUnfreeze):
-    """Lets the next stage train when a score has not improved for some epochs, or after its longest duration.
+    """Unfreeze the next stage when a score has not improved for some epochs, or after a number of epochs.
 
-    The decision falls when validation ends, and counts from the next epoch on. It is written down as the epoch
-    from which the stage trains, and travels in the checkpoint: what trains is a function of the epoch here, too.
+    It decides when validation ends, for the next epoch on. The decision is kept as the epoch from which the stage
+    trains, and saved in checkpoints: what trains is a function of the epoch here, too.
 
     Args:
-        stages: What unfreezes, step by step, from the head towards the input; a list in it unfreezes at once.
+        stages: The steps, from the head towards the input; the stages of a list unfreeze together.
         monitor: The score, which validation must log.
-        mode: Whether it gets better downwards ("min") or upwards ("max").
-        min_delta: What it must get better by to count.
+        mode: Whether lower ("min") or higher ("max") is better.
+        min_delta: The smallest change that counts as an improvement.
         patience: Epochs without an improvement after which the next step follows.
         max_epochs_per_step: Epochs after which it follows in any case: a number for every step, or one for each
             stage by name.
@@ -79,7 +79,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint is compared by, as plain values."""
+        """The settings that a checkpoint must have too, as plain values."""
         return {
             "stages": [list(step) for step in self.steps],
             "monitor": self.monitor,
@@ -93,7 +93,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         }
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks what can be checked, and begins with the first step."""
+        """Check the settings, and start with the first step."""
         if stage == "fit" and not trainer.enable_validation:
             raise ScheduleError(
                 "AdaptiveUnfreeze decides when validation ends, and there is none: give the module a "
@@ -104,7 +104,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sets what trains; goes back to the best weights first, if a step was decided on."""
+        """Set what trains; at a new step, restore the best weights first, if asked to."""
         super().on_train_epoch_start(trainer, pl_module)
         if self._go_back and self._best_weights is not None:
             for name, module in self._modules(pl_module).items():
@@ -112,7 +112,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         self._go_back = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Decides, in one process for all."""
+        """Decide on rank 0, for all ranks."""
         if trainer.sanity_checking or trainer.state.fn is not TrainerFn.FITTING:
             return
         if self.monitor not in trainer.callback_metrics:
@@ -131,7 +131,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
             self._unfreeze_next(epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The settings, to be compared at resume, and what has been decided so far."""
+        """Return the settings, to be compared at resume, and the decisions so far."""
         decided = {
             "starts": dict(self.starts),
             "best": self._best,
@@ -142,7 +142,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         return {**self.settings, "decided": decided}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over what has been decided; refuses other settings.
+        """Restore the decisions; refuse other settings.
 
         Raises:
             ScheduleError: It shows both.
@@ -167,7 +167,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         return gain > self.min_delta
 
     def _limit(self) -> float:
-        """The longest duration of the present step."""
+        """Return the current step's maximum number of epochs."""
         current = next(step for step in reversed(self.steps) if step[0] in self.starts)
         if isinstance(self.max_epochs_per_step, Mapping):
             return min(

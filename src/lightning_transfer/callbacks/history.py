@@ -1,4 +1,4 @@
-"""The scores of each epoch, as plain numbers, as a table and as a figure."""
+"""Keep the scores of each epoch, as numbers, a table and a figure."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class FeatureOptions:
 
 
 class TransferTrainer(Trainer):
-    """Lightning's Trainer, which can also extract."""
+    """Lightning's Trainer with `extract`."""
 
     def extract(
         self, backbone: Backbone, datamodule: ImageDataModule, root: str, options: FeatureOptions
@@ -96,7 +96,7 @@ class TransferCLI(LightningCLI):
         return {name: {*skipped, "weights_only"} for name, skipped in commands.items()}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Takes what `run` was given, without Lightning's warning about that, and no function named in it."""
+        """Parse the arguments that `run` was given; refuse functions in them."""
         assert isinstance(args, list)
         self.config = parser.parse_args(args)
         refuse_functions(self.config)
@@ -107,7 +107,7 @@ class TransferCLI(LightningCLI):
         parser.add_class_arguments(Plots, "plots")
 
     def _parse_ckpt_path(self) -> None:
-        """Takes the model's arguments from the checkpoint, where there is one of a module of this library.
+        """Take the model's arguments from the checkpoint, if it is of a module of this library.
 
         Lightning's own way overrides what was typed, for fit too
         (https://github.com/Lightning-AI/pytorch-lightning/issues/21455), and imports and calls what a file names.
@@ -130,7 +130,7 @@ class TransferCLI(LightningCLI):
             arguments[name] = recorded[name]
 
     def before_instantiate_classes(self) -> None:
-        """Says which precision was chosen for the machine."""
+        """Say which precision was chosen for the machine."""
         precision = self._get(self.config, "trainer").precision
         if precision == default_precision() == "bf16-mixed":
             rank_zero_info(
@@ -138,7 +138,7 @@ class TransferCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """A Trainer that loses no checkpoint, whoever's module it trains."""
+        """Make a Trainer that saves checkpoints atomically, for any module."""
         trainer = super().instantiate_trainer(**kwargs)
         save_atomically(trainer)
         return trainer
@@ -152,7 +152,7 @@ class TransferCLI(LightningCLI):
         load_part(self.model.backbone, self.checkpoint, "network.backbone", path)
 
     def extract(self, model: LightningModule, datamodule: LightningDataModule) -> None:
-        """Extracts, and says where to."""
+        """Extract the features, and print where they are."""
         options = self._feature_options()
         if options.root is None:
             raise ModuleError("features.root is null: extract needs a folder to put the store in.")
@@ -181,7 +181,7 @@ class TransferCLI(LightningCLI):
     before_test = before_validate
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Says, where a fit is stopped from outside, from where it goes on."""
+        """Say how to resume, when a fit is stopped from outside."""
         try:
             super()._run_subcommand(subcommand)
         except (KeyboardInterrupt, SystemExit):
@@ -198,7 +198,7 @@ class TransferCLI(LightningCLI):
         return f"Stopped. To go on after the last epoch that was saved, pass --ckpt_path {path}"
 
     def _check_last(self) -> None:
-        """Lightning only warns, and begins anew."""
+        """Refuse `last` where there is none; Lightning only warns, and starts from scratch."""
         if self._get(self.config, "ckpt_path") != "last":
             return
         saving = find_callbacks(self.trainer, ModelCheckpoint)
@@ -206,7 +206,7 @@ class TransferCLI(LightningCLI):
             folders = ", ".join(str(callback.dirpath) for callback in saving if callback.dirpath)
             raise ModuleError(
                 f"--ckpt_path last: there is no last*.ckpt in {folders or 'a folder of a new run'}. Pass the file "
-                "to go on from, or leave the flag out to begin anew."
+                "to go on from, or leave the flag out to start from scratch."
             )
 
     def _feature_options(self) -> FeatureOptions:

@@ -59,8 +59,8 @@ def compare(
     Args:
         data: A data module, which is not changed; or a folder of images, a folder for each class.
         backbone: The network's name.
-        weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this library
-            has them, else the provider's own.
+        weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this
+            library has them, else the provider's own.
         epochs: Of each regime; None for 20, 4 and 5.
         seeds: How often each regime runs, with other orders, augmentations and heads.
         out: The folder for report, figures, checkpoints and TensorBoard logs.
@@ -174,9 +174,9 @@ def _write(root: Path, runs: Mapping[Regime, Sequence[Run]], outcomes: Outcomes,
         "",
         f"**{advice(outcomes)}**",
         "",
-        "Fine-tuning starts from the frozen backbone's run; its time does not include that. Accuracies have Wilson's "
-        "95 % intervals; p-values are those of McNemar's exact test; img/s counts training images; memory is "
-        "the main process's peak.",
+        "Fine-tuning starts from the frozen backbone's run; its time does not include that. Accuracies have "
+        "Wilson's 95 % intervals; p-values are those of McNemar's exact test; img/s counts training images; "
+        "memory is the main process's peak.",
         "",
         "![Accuracy and loss by epoch](curves.png)",
         "",

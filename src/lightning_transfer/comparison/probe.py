@@ -46,8 +46,8 @@ def probe(
     Args:
         data: A data module; or a folder of images, a folder for each class.
         backbone: The network's name.
-        weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this library
-            has them, else the provider's own.
+        weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this
+            library has them, else the provider's own.
         seed: Of random weights.
         out: The folder for table and figure.
         overwrite: Replace those of an earlier run.

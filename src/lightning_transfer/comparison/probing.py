@@ -1,4 +1,4 @@
-"""What a linear classifier makes of each stage: a table, and a sentence that says how much of a backbone to keep.
+"""Results of a probe: a table, and a sentence that says how much of a backbone to keep.
 
 Shapes: C channels, h w feature map, N samples.
 """
@@ -11,15 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_transfer.comparison.statistics import mcnemar, wilson
+from lightning_transfer.comparison.statistics import SIGNIFICANT, mcnemar, wilson
 
-SIGNIFICANT = 0.05
 COLUMNS = ("stage", "output", "parameters", "compute", "accuracy", "95 %")
 
 
 @dataclass(frozen=True)
 class ProbedStage:
-    """A backbone that ends with this stage.
+    """The result of a backbone that ends with this stage.
 
     Attributes:
         stage: Its name.
@@ -37,7 +36,7 @@ class ProbedStage:
 
     @property
     def accuracy(self) -> float:
-        """Share of the validation images that are right."""
+        """Accuracy on the validation images."""
         return float(self.right.mean())
 
     @property
@@ -47,7 +46,7 @@ class ProbedStage:
 
 
 def rows(stages: Sequence[ProbedStage]) -> list[tuple[str, ...]]:
-    """A row a stage, for `COLUMNS`; compute is the share of the whole backbone's."""
+    """Return a row for each stage, for `COLUMNS`; compute is relative to the whole backbone's."""
     return [
         (
             stage.stage,
@@ -62,7 +61,7 @@ def rows(stages: Sequence[ProbedStage]) -> list[tuple[str, ...]]:
 
 
 def chosen_stage(stages: Sequence[ProbedStage]) -> ProbedStage:
-    """The earliest stage that no other beats by more than chance.
+    """Return the earliest stage that no other beats by more than chance.
 
     Args:
         stages: In the backbone's order, on the same images.
@@ -71,23 +70,23 @@ def chosen_stage(stages: Sequence[ProbedStage]) -> ProbedStage:
 
 
 def advice(stages: Sequence[ProbedStage]) -> str:
-    """How much of the backbone to keep, and why."""
+    """Recommend how much of the backbone to keep, and say why."""
     choice, last = chosen_stage(stages), stages[-1]
     best = max(stages, key=lambda stage: stage.accuracy)
     reached = f"{choice.accuracy:.1%} of the validation images right"
     if choice is last:
         second = max(stages[:-1], key=lambda stage: stage.accuracy)
         return (
-            f"Keep all of the backbone: {reached}, against {second.accuracy:.1%} with {second.stage}, the best before "
-            f"it, more than chance explains ({_p_value(last, second)})."
+            f"Keep all of the backbone: {reached}, against {second.accuracy:.1%} with {second.stage}, the best "
+            f"before it, more than chance explains ({_p_value(last, second)})."
         )
     saved = 1 - choice.parameters / last.parameters, 1 - choice.operations / last.operations
     reason = f"none has more, and all of the backbone {last.accuracy:.1%}"
     if choice is not best:
         reason = f"{best.stage} has {best.accuracy:.1%}, which may be chance ({_p_value(best, choice)})"
     return (
-        f"Keep the backbone until {choice.stage} (--model.last_stage {choice.stage}): {reached}; {reason}. It saves "
-        f"{saved[0]:.0%} of the parameters and {saved[1]:.0%} of the compute."
+        f"Keep the backbone until {choice.stage} (--model.last_stage {choice.stage}): {reached}; {reason}. It "
+        f"saves {saved[0]:.0%} of the parameters and {saved[1]:.0%} of the compute."
     )
 
 

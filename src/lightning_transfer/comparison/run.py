@@ -1,4 +1,4 @@
-"""One regime of a comparison, from a pretrained backbone to its result on the test images.
+"""One run of a regime, from a pretrained backbone to its result on the test images.
 
 Shapes: K classes, N samples.
 """
@@ -194,9 +194,9 @@ class Run:
 
 
 def by_thirds(stage_names: tuple[str, ...], epochs: int) -> dict[int, list[str]]:
-    """A schedule for a head that is trained already: the backbone's last third from the start, then its middle one.
+    """Make a schedule for a trained head: the last third of the stages from the start, then the middle third.
 
-    The first third knows edges and colours, which are the same everywhere, and is the dearest to train.
+    The first third sees edges and colours, which are alike in all images, and costs most to train.
 
     >>> by_thirds(("block1", "block2", "block3", "block4", "block5"), epochs=10)
     {0: ['head', 'block5', 'block4'], 3: ['block3', 'block2']}
@@ -212,7 +212,7 @@ def by_thirds(stage_names: tuple[str, ...], epochs: int) -> dict[int, list[str]]
 def _forget_peak_memory() -> None:
     switch = Path("/proc/self/clear_refs")
     if switch.exists():
-        switch.write_text("5")  # see proc(5): the peak begins anew
+        switch.write_text("5")  # see proc(5): this resets the peak
 
 
 def _peak_memory() -> int:

@@ -1,4 +1,4 @@
-"""How sure a share is, and whether two classifiers differ by more than chance."""
+"""Confidence interval of an accuracy, and a test of whether two classifiers differ by more than chance."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
+SIGNIFICANT = 0.05
+
 
 def wilson(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share, which stays within 0 and 1 and is right for shares near them.
+    """Compute Wilson's interval of a proportion, which stays within 0 and 1.
 
     See Wilson, Probable inference, the law of succession, and statistical inference, 1927.
 
@@ -27,10 +29,10 @@ class PairedDifference:
     """Two classifiers on the same images.
 
     Attributes:
-        only_one: Images that the first alone has right.
-        only_other: Images that the second alone has right.
-        difference: Accuracy of the first less that of the second.
-        p_value: How often chance alone would make a difference this large: McNemar's test, exact.
+        only_one: Images that only the first gets right.
+        only_other: Images that only the second gets right.
+        difference: Accuracy of the first minus accuracy of the second.
+        p_value: Probability of a difference at least this large by chance: McNemar's exact test.
     """
 
     only_one: int
@@ -40,19 +42,19 @@ class PairedDifference:
 
 
 def mcnemar(one: ArrayLike, other: ArrayLike) -> PairedDifference:
-    """Compares two classifiers by the images that just one of them has right.
+    """Compare two classifiers by the images that only one of them gets right.
 
     See McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
 
     Args:
-        one: (N,) bool, whether the first has each image right.
-        other: The same of the second, in the same order.
+        one: (N,) bool, whether the first gets each image right.
+        other: The same for the second, in the same order.
 
     >>> mcnemar([True] * 9 + [False], [True, False] * 5)
     PairedDifference(only_one=4, only_other=0, difference=0.4, p_value=0.125)
     """
     first, second = np.asarray(one, bool), np.asarray(other, bool)
     only_one, only_other = int((first & ~second).sum()), int((second & ~first).sum())
-    apart = only_one + only_other
-    p_value = float(binomtest(only_one, apart).pvalue) if apart else 1.0
+    discordant = only_one + only_other
+    p_value = float(binomtest(only_one, discordant).pvalue) if discordant else 1.0
     return PairedDifference(only_one, only_other, (only_one - only_other) / len(first), p_value)

@@ -1,4 +1,4 @@
-"""The three regimes side by side: a table, the differences, and a sentence that says which one to choose."""
+"""Regimes side by side: a table, the differences, and a sentence that says which one to choose."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from statistics import mean
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_transfer.comparison.statistics import PairedDifference, mcnemar, wilson
+from lightning_transfer.comparison.statistics import SIGNIFICANT, PairedDifference, mcnemar, wilson
 
-SIGNIFICANT = 0.05
 # Narrow enough for a terminal of 80 columns.
 COLUMNS = ("regime", "accuracy", "95 %", "AUROC", "trains", "img/s", "time", "memory")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one regime reached with one seed.
+    """Result of one regime with one seed.
 
     Attributes:
-        accuracy: Share of the test images that it has right.
+        accuracy: On the test images.
         auroc: Mean over the classes.
         right: (N,) bool, in the order of the test images.
-        trainable_parameters: In its last epoch.
+        trainable_parameters: In the last epoch.
         images_per_second: In training.
         seconds: By phase: "extract", "train", "test".
         peak_memory: Of the process, in bytes.
@@ -44,7 +43,7 @@ Outcomes = Mapping[str, Sequence[Outcome]]  # by regime, one a seed
 
 
 def in_words(regime: str) -> str:
-    """A regime's name for people: "fine_tuning" is "fine-tuning".
+    """Return a regime's name as people write it.
 
     >>> in_words("feature_extraction"), in_words("fine_tuning")
     ('feature extraction', 'fine-tuning')
@@ -53,7 +52,7 @@ def in_words(regime: str) -> str:
 
 
 def rows(outcomes: Outcomes) -> list[tuple[str, ...]]:
-    """A row a regime, for `COLUMNS`; of several seeds the means."""
+    """Return a row for each regime, for `COLUMNS`; means over the seeds."""
     table: list[tuple[str, ...]] = []
     for regime, seeds in outcomes.items():
         total = len(seeds[0].right)
@@ -75,7 +74,7 @@ def rows(outcomes: Outcomes) -> list[tuple[str, ...]]:
 
 
 def detail_lines(outcomes: Outcomes) -> list[str]:
-    """A line a regime: the time of each phase and, of several seeds, each one's accuracy."""
+    """Return a line for each regime: the time of each phase and, with several seeds, each one's accuracy."""
     lines = []
     for regime, seeds in outcomes.items():
         phases = [f"{phase} {clock(mean(o.seconds[phase] for o in seeds))}" for phase in seeds[0].seconds]
@@ -86,7 +85,7 @@ def detail_lines(outcomes: Outcomes) -> list[str]:
 
 
 def differences(outcomes: Outcomes) -> dict[tuple[str, str], list[PairedDifference]]:
-    """Each pair of regimes, the later one first, with a comparison a seed."""
+    """Compare each pair of regimes, the later one first, seed by seed."""
     return {
         (later, earlier): [mcnemar(one.right, other.right) for one, other in _paired(outcomes, later, earlier)]
         for earlier, later in combinations(outcomes, 2)
@@ -94,22 +93,22 @@ def differences(outcomes: Outcomes) -> dict[tuple[str, str], list[PairedDifferen
 
 
 def difference_lines(outcomes: Outcomes) -> list[str]:
-    """A line a pair and seed, in words and numbers."""
+    """Return a line for each pair and seed."""
     lines = []
     for (later, earlier), seeds in differences(outcomes).items():
         for number, found in enumerate(seeds):
             seed = f", seed {number}" if len(seeds) > 1 else ""
             lines.append(
-                f"{in_words(later)} less {in_words(earlier)}{seed}: {found.difference:+.1%}; {found.only_one:,} "
-                f"images only the first has right, {found.only_other:,} only the second; p = {found.p_value:.2g}"
+                f"{in_words(later)} minus {in_words(earlier)}{seed}: {found.difference:+.1%}; {found.only_one:,} "
+                f"images only the first gets right, {found.only_other:,} only the second; p = {found.p_value:.2g}"
             )
     return lines
 
 
 def advice(outcomes: Outcomes) -> str:
-    """The cheapest regime that none beats by more than chance, and why.
+    """Recommend the cheapest regime that none beats by more than chance, and say why.
 
-    With several seeds a regime is better where it is so in the median of their p-values.
+    With several seeds the median of their p-values decides.
     """
     accuracies = {regime: mean(outcome.accuracy for outcome in seeds) for regime, seeds in outcomes.items()}
     times = {r: mean(sum(outcome.seconds.values()) for outcome in seeds) for r, seeds in outcomes.items()}
@@ -132,7 +131,7 @@ def advice(outcomes: Outcomes) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as minutes and seconds.
+    """Format seconds as m:ss.
 
     >>> clock(75.4)
     '1:15'

@@ -111,7 +111,7 @@ def _refuse(image: ImageFile, max_pixels: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    # ImageOps.exif_transpose also writes the EXIF data anew, and fails where a field of it is odd.
+    # ImageOps.exif_transpose also rewrites the EXIF data, and fails where a field of it is odd.
     turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)
 

@@ -100,8 +100,8 @@ class FeatureDataModule(LightningDataModule):
             for split in self.store.splits:
                 if self.store.paths(split) != self.images.dataset(split).samples.paths:
                     raise StoreError(
-                        f"{self.store.path} holds features of other {split} images than {self.images.index.root}: pass "
-                        "the data module that they were extracted from."
+                        f"{self.store.path} holds features of other {split} images than "
+                        f"{self.images.index.root}: pass the data module that they were extracted from."
                     )
 
     @property

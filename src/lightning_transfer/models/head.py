@@ -1,4 +1,4 @@
-"""The classifier that is put on a backbone; the same in every regime.
+"""The classifier on a backbone, the same in every regime.
 
 Shapes: B batch, C channels, h w feature map, D features, K classes.
 """
@@ -24,9 +24,9 @@ class Head(nn.Module):
     Args:
         in_shape: (C, h, w) of the feature map.
         num_classes: K.
-        pool: "flatten" keeps every place apart (D = C·h·w); "avg" and "max" pool them (D = C).
+        pool: "flatten" keeps all positions (D = C·h·w); "avg" and "max" pool over them (D = C).
         hidden: Width of the hidden layer; 0 for none, a linear classifier.
-        dropout: Share of the hidden units (of the features, where there are none) that each step leaves out.
+        dropout: Dropout rate of the hidden units; of the features where there is no hidden layer.
 
     >>> import torch
     >>> Head((512, 4, 4), num_classes=2)(torch.zeros(7, 512, 4, 4)).shape
@@ -60,6 +60,6 @@ class Head(nn.Module):
         self.logits = nn.Linear(hidden or features, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) features to (B, K) logits."""
+        """Compute (B, K) logits of (B, C, h, w) features."""
         logits: Tensor = self.logits(self.dropout(self.hidden(self.flatten(self.pool(features)))))
         return logits

@@ -25,8 +25,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     A checkpoint is written beside its target, flushed to disk, and then renamed. (Lightning's own way goes by
     $TMPDIR; where that is another file system, the old checkpoint is gone while the new one is copied.) Beside it
     is `<name>.sha256`, by which a checkpoint that was truncated or changed later is refused when it is loaded.
-    That file is removed before the new checkpoint is renamed and written after it, so that it never belongs to another
-    one; a save that was killed in between leaves none, and such a checkpoint is loaded without that check.
+    That file is removed before the new checkpoint is renamed and written after it, so that it never belongs to
+    another one; a save that was killed in between leaves none, and such a checkpoint is loaded without that check.
 
     Loading runs no code that a file may hold, unless `weights_only=False` asks for it.
 
@@ -43,7 +43,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object | None = None
     ) -> None:
-        """Save to a file; Lightning's own way where the path is not a file of this machine.
+        """Save to a file; Lightning's own way where the path is not a local file.
 
         Raises:
             OutputError: The file cannot be written; names it. The checkpoint before it is unchanged.
@@ -136,12 +136,12 @@ def check_file(path: str) -> None:
     """Check a checkpoint's file without reading what is in it.
 
     Raises:
-        ModuleError: It is not a file of this machine, it is missing, or it has changed since it was saved.
+        ModuleError: It is not a local file, it is missing, or it has changed since it was saved.
     """
     if "://" in path:
         raise ModuleError(
-            f"{path} is not a file of this machine, and checkpoints are read from nowhere else: download it from "
-            "where you trust, and pass the file."
+            f"{path} is not a local file, and checkpoints are read from nowhere else: download it from a source "
+            "that you trust, and pass the file."
         )
     if not Path(path).is_file():
         raise ModuleError(f'There is no checkpoint {path}: wanted a file that fit saved, or "best" or "last".')

@@ -1,4 +1,4 @@
-"""Any of torch's learning-rate schedulers, by name, with a warm-up of each stage from its own unfreeze on."""
+"""Any learning-rate scheduler of torch, by name, with a warm-up for each stage when it unfreezes."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ NOT_BY_NAME = ("LRScheduler", "LambdaLR", "MultiplicativeLR", "SequentialLR", "C
 
 
 class StageLRScheduler:
-    """What the learning rates do in the course of a run; Lightning steps it after each optimizer step.
+    """Set the learning rates during a run; Lightning steps it after each optimizer step.
 
-    Where a stage trains later than others, its rate rises from its first step on, not from the run's. The rates
-    that the optimizer holds are those in force, so that every monitor shows them.
+    The warm-up of a stage begins with its own first step, not the run's. The optimizer holds the learning rates in
+    use, so that every monitor shows them.
 
-    A plateau is told its score when validation ends, not when the epoch does: Lightning does the latter, after
-    checkpoints are saved, and so loses an update at each resume.
+    A plateau gets its score when validation ends. Lightning gives it at the epoch's end, after checkpoints are
+    saved, and so loses an update at each resume.
 
     Args:
-        optimizer: All groups are there already.
-        scheduler: One of torch's, made for the same optimizer; None for constant rates.
-        interval: Whether that one counts optimizer steps or epochs.
-        warmup_steps: Over how many optimizer steps the rate of a stage rises once it trains.
+        optimizer: With all its parameter groups.
+        scheduler: One of torch's, for the same optimizer; None for constant learning rates.
+        interval: Whether the scheduler counts optimizer steps or epochs.
+        warmup_steps: Over how many optimizer steps the learning rate of a stage rises once it trains.
 
     Attributes:
         rates: Each group's rate without the warm-up.
@@ -55,7 +55,7 @@ class StageLRScheduler:
         self._apply()
 
     def step(self) -> None:
-        """After an optimizer step."""
+        """Advance after an optimizer step."""
         for index, group in enumerate(self.optimizer.param_groups):
             self.ages[index] += group["params"][0].requires_grad
         if self.interval == "step":
@@ -63,13 +63,13 @@ class StageLRScheduler:
         self._apply()
 
     def epoch_end(self) -> None:
-        """After an epoch's last step."""
+        """Advance after an epoch's last step."""
         if self.interval == "epoch":
             self._advance()
         self._apply()
 
     def validation_end(self, score: float) -> None:
-        """Tells a plateau the score it waits for."""
+        """Give a plateau its score."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self._restore()
             self.scheduler.step(score)
@@ -77,12 +77,12 @@ class StageLRScheduler:
         self._apply()
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values; the rates in force are in the optimizer's own state."""
+        """Return plain values; the learning rates in use are in the optimizer's state."""
         scheduler = None if self.scheduler is None else self.scheduler.state_dict()
         return {"scheduler": scheduler, "rates": list(self.rates), "ages": list(self.ages)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where `state_dict` was taken.
+        """Continue from a `state_dict`.
 
         Raises:
             ModuleError: The state is that of another schedule.
@@ -126,7 +126,7 @@ def lr_schedule(
     steps: float,
     epochs: float,
 ) -> StageLRScheduler | None:
-    """Makes a schedule from what a config can hold.
+    """Make a schedule from what a config can hold.
 
     Args:
         optimizer: With a rate for each group.

@@ -24,8 +24,8 @@ def compare(
         data: A folder of images, a folder for each class; "cats_and_dogs" for the book's, which are downloaded; or
             "sketch_pets" for drawn ones, which need no network.
         backbone: The network's name in torchvision.
-        weights: A torchvision weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where
-            this library has them, else torchvision's own.
+        weights: A torchvision weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones
+            where this library has them, else torchvision's own.
         epochs: Of each regime; 20, 4 and 5 where not given.
         seeds: How often each regime runs, with other orders, augmentations and heads.
         out: The folder for report, figures, checkpoints and TensorBoard logs.

@@ -70,7 +70,7 @@ class ProbabilityTable(BasePredictionWriter):
         self.rows[list(batch_indices)] = prediction.where(readable[:, None], torch.nan).cpu()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds up the processes' rows, each of which is nought in all but one."""
+        """Sum the processes' rows, which are 0 in all but one."""
         rows = self.rows.to(trainer.strategy.root_device)
         self.rows = trainer.strategy.reduce(rows, reduce_op="sum").cpu()
 
