@@ -98,7 +98,7 @@ def runs(image_folder, weights_file, tmp_path_factory):
         data = images
         if regime is FeatureClassifier:
             data = FeatureDataModule(
-                extract_features(trainer, model.backbone, images, root / "store"), images=images
+                extract_features(trainer, model.backbone, images, root=root / "store"), images=images
             )
         with pytest.MonkeyPatch.context() as monkeypatch:
             made = {name: recorded(monkeypatch, name) for name in ("gallery", "confusion_figure")}
@@ -483,7 +483,9 @@ def test_features_of_other_images_are_refused(quiet_trainer, weights_file, image
     from lightning_transfer.errors import StoreError
 
     model = model_of(FeatureClassifier, weights_file)
-    store = extract_features(quiet_trainer(), model.backbone, images_of(image_folder, image_size=64), tmp_path)
+    store = extract_features(
+        quiet_trainer(), model.backbone, images_of(image_folder, image_size=64), root=tmp_path
+    )
     with pytest.raises(StoreError, match="holds features of other train images"):
         FeatureDataModule(store, images=images_of(image_folder, image_size=64, max_samples=3))
     trainer = quiet_trainer(callbacks=[WrongImages()], logger=TensorBoardLogger(tmp_path), max_epochs=1)
