@@ -3,6 +3,7 @@
 import fnmatch
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,13 +35,18 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
+@cache
 def random_weights(source):
     """Random weights instead of a download; files are read."""
     if isinstance(source, Path):
         return read_weights(source)
     name = type(source).__name__.removesuffix("_Weights").lower()
     torch.manual_seed(0)
-    return models.get_model(name, weights=None).state_dict()
+    return {
+        key: value
+        for key, value in models.get_model(name, weights=None).state_dict().items()
+        if "classifier" not in key
+    }
 
 
 @pytest.fixture
@@ -78,13 +84,12 @@ def test_command_lines_run(page, workplace, command):
         assert command(verb, *arguments, *extra) == 0, (verb, arguments)
 
 
-def test_the_readmes_first_commands_work(workplace, command):
+def test_the_readme_begins_with_commands_that_others_here_run():
     text = (ROOT / "README.md").read_text()
     first, own, tests = re.findall(r"^    (pip install .*|lightning-transfer .*)$", text, flags=re.MULTILINE)
     assert first == "pip install -e . && lightning-transfer compare"
+    assert own in blocks(ROOT / "README.md", "bash")[0].splitlines()
     assert tests == 'pip install -e ".[dev]" && pytest'
-    assert command(*shlex.split(own)[1:], "--epochs=1") == 0
-    assert Path("comparison/report.md").exists()
 
 
 def test_links_lead_somewhere():
