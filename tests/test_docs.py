@@ -1,8 +1,9 @@
-"""Every example in README and docs runs, and what they state of the code is so."""
+"""Examples in README and docs run, links lead somewhere, and named tests exist."""
 
 import fnmatch
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import torch
 from torchvision import models
 
 from conftest import COLOURS, draw_image
-from lightning_transfer import Backbone, Head
 from lightning_transfer.cli.main import COMMANDS
 from lightning_transfer.models import backbone as backbone_module
 from lightning_transfer.models.providers.torchvision import build_empty_network, network_names, stages_of
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
 WITH_BASH = [page for page in PAGES if "lightning-transfer " in page.read_text()]
-# In place of the config's own data and length, so that a line takes a second.
+# Instead of the config's own data, so that a command takes a second.
 FAST = [
     "--data=ImageFolderDataModule",
     "--data.root=my_images",
@@ -35,18 +35,23 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), flags=re.DOTALL)
 
 
+@cache
 def random_weights(source):
-    """What a download of these weights would give, but for the numbers; files are files."""
+    """Random weights instead of a download; files are read."""
     if isinstance(source, Path):
         return read_weights(source)
     name = type(source).__name__.removesuffix("_Weights").lower()
     torch.manual_seed(0)
-    return models.get_model(name, weights=None).state_dict()
+    return {
+        key: value
+        for key, value in models.get_model(name, weights=None).state_dict().items()
+        if "classifier" not in key
+    }
 
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A folder like a newcomer's, with images and the configs; weights are made up, not fetched."""
+    """A folder like a new user's, with images and the configs; weights are random, not downloaded."""
     monkeypatch.chdir(tmp_path)
     for number in range(16):
         for name in ("cats", "dogs"):
@@ -59,7 +64,9 @@ def workplace(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
 def test_python_examples_run(page, workplace):
     code = "\n".join(blocks(page, "python"))
-    code = code.replace("Trainer(", "Trainer(accelerator='cpu', ").replace("max_epochs=30", "max_epochs=2")
+    shorter = {"Trainer(": "Trainer(accelerator='cpu', ", "max_epochs=30": "max_epochs=2", '"vgg16"': '"vgg11"'}
+    for words, instead in shorter.items():
+        code = code.replace(words, instead)
     exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
 
 
@@ -69,9 +76,9 @@ def test_command_lines_run(page, workplace, command):
     lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
     lines = [shlex.split(line) for line in lines if line.startswith("lightning-transfer")]
     for _, verb, *arguments in lines:
-        plain = verb in COMMANDS  # of their own flags
+        plain = verb in COMMANDS  # not of Lightning's command line
         extra = ["--epochs=1"] if verb == "compare" else [] if plain else FAST
-        if not plain and "--model.backbone" not in arguments:  # a small one with the stages of the configs'
+        if not plain and "--model.backbone" not in arguments:  # a small one with VGG16's stages
             extra = [*extra, "--model.backbone=vgg11"]
         if verb == "fit" and "--trainer.max_epochs" not in arguments:
             extra = [*extra, "--trainer.max_epochs=2"]
@@ -79,13 +86,12 @@ def test_command_lines_run(page, workplace, command):
         assert command(verb, *arguments, *extra) == 0, (verb, arguments)
 
 
-def test_the_newcomers_lines_are_those_that_work(workplace, command):
+def test_the_readme_begins_with_commands_that_others_here_run():
     text = (ROOT / "README.md").read_text()
     first, own, tests = re.findall(r"^    (pip install .*|lightning-transfer .*)$", text, flags=re.MULTILINE)
     assert first == "pip install -e . && lightning-transfer compare"
+    assert own in blocks(ROOT / "README.md", "bash")[0].splitlines()
     assert tests == 'pip install -e ".[dev]" && pytest'
-    assert command(*shlex.split(own)[1:], "--epochs=1") == 0
-    assert Path("comparison/report.md").exists()
 
 
 def test_links_lead_somewhere():
@@ -105,21 +111,6 @@ def test_the_table_of_stages_is_complete_and_right():
         # "vgg11 … vgg19_bn" names the ends of a range.
         seen |= {re.match(r"[a-z]+", name)[0] for name in names}
     assert seen == {re.match(r"[a-z]+", name)[0] for name in network_names()}
-
-
-def test_a_head_on_the_pool_has_that_many_fewer_parameters():
-    (times,) = re.findall(
-        r"\(a head with (\d+) times\s+fewer parameters on VGG16\)", (ROOT / "README.md").read_text()
-    )
-    backbone = Backbone("vgg16", weights=None)
-    flat, pooled = (
-        sum(p.numel() for p in Head(backbone.out_shape(150), 2, pool).parameters()) for pool in ("flatten", "avg")
-    )
-    assert round(flat / pooled) == int(times)
-
-
-def test_the_changelog_counts_the_networks():
-    assert f"{len(network_names())} convolutional networks" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_each_promise_names_a_test_that_exists():

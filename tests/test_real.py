@@ -1,4 +1,4 @@
-"""What the regimes reach on real photographs with real weights, through the real command line."""
+"""The regimes' accuracy on real photographs with real weights, from the command line."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def flags(real, config=CONFIG):
 
 @pytest.fixture
 def accuracy_of(command, capsys):
-    """Runs `test`, and reads the accuracy where a person reads it."""
+    """Runs `test`, and reads the accuracy from the printed table."""
 
     def run(*arguments):
         capsys.readouterr()
@@ -70,7 +70,7 @@ def test_accuracy_from_images_and_from_the_store(real, command, accuracy_of, mon
 
 
 def test_accuracy_of_the_frozen_backbone_and_of_fine_tuning_that_starts_there(real, command, accuracy_of):
-    """Shorter than the README's runs, and held to less: CI has two cores."""
+    """Shorter than the README's runs, with lower bounds: CI has two cores."""
     frozen = [*flags(real, ROOT / "configs" / "frozen_backbone.yaml"), "--model.lr=1e-3", "--data.batch_size=32"]
     milder = ["--data.augmentation.rotation=20", "--data.augmentation.shift=0.1", "--data.augmentation.shear=0"]
     assert command("fit", *frozen, *milder, "--trainer.max_epochs=5") == 0
@@ -95,8 +95,8 @@ def test_logits_from_images_are_those_from_the_store(real, command):
     stored = torch.tensor(np.load(folder / "test.npy"))[:100]
     bf16 = manifest["recipe"]["precision"] == "bf16-mixed"
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        from_images = model.eval()(next(iter(images.test_dataloader()))[0]).float()
-        from_store = model(stored).float()
+        from_images = model.network.eval()(next(iter(images.test_dataloader()))[0]).float()
+        from_store = model.network.forward_from("head", stored).float()
     assert manifest["splits"]["test"]["paths"][0] == "test/cats/cat.1500.jpg"
     torch.testing.assert_close(from_store, from_images, rtol=2e-2, atol=2e-2)
     assert (from_store.argmax(dim=1) == from_images.argmax(dim=1)).float().mean() >= 0.99

@@ -104,16 +104,18 @@ def metadata(path, form):
     return found
 
 
-@FORMATS
 @pytest.mark.parametrize(
-    ("backbone", "pool"),
+    ("form", "backbone", "pool"),
     [
-        ("vgg11", "flatten"),
-        ("resnet18", "avg"),
-        pytest.param("mobilenet_v3_small", "flatten", marks=pytest.mark.slow),  # torch takes 10 s for ONNX
+        ("onnx", "resnet18", "avg"),
+        ("torch_export", "vgg11", "flatten"),
+        pytest.param("onnx", "vgg11", "flatten", marks=pytest.mark.nightly),
+        pytest.param("onnx", "mobilenet_v3_small", "flatten", marks=pytest.mark.nightly),
+        pytest.param("torch_export", "resnet18", "avg", marks=pytest.mark.nightly),
+        pytest.param("torch_export", "mobilenet_v3_small", "flatten", marks=pytest.mark.nightly),
     ],
 )
-def test_the_file_gives_the_checkpoints_probabilities(backbone, pool, form, files, tmp_path):
+def test_the_file_gives_the_checkpoints_probabilities(form, backbone, pool, files, tmp_path):
     checkpoint = save(tmp_path / "model.ckpt", backbone, pool)
     classifier = load_classifier(checkpoint)
     images = torch.stack([classifier.images(files).read(file) for file in files])
