@@ -150,6 +150,7 @@ def loader(samples=8, batch_size=4):
 def trainer_of(*callbacks, **arguments):
     defaults = {"max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_model_summary": False}
     defaults |= {"enable_progress_bar": False, "num_sanity_val_steps": 0, "enable_checkpointing": bool(callbacks)}
+    defaults |= {"plugins": [AtomicCheckpointIO()]}
     return Trainer(**(defaults | arguments), callbacks=list(callbacks))
 
 
