@@ -25,8 +25,7 @@ DESCRIPTION = "Transfer learning with a pretrained convolutional network."
 # The commands in the order in which one meets them, with the first line of what each says of itself.
 OVERVIEW = {
     "compare": "Run feature extraction, frozen backbone and fine-tuning on the same images, and compare them.",
-    "probe": "Train a linear classifier on every stage of a backbone at once, and say how much of the backbone "
-    "to keep.",
+    "probe": "Train a linear classifier on every stage of a backbone, and say how much of the backbone to keep.",
     "summary": "Print the layer table of a backbone: name, type, output shape, parameters.",
     "extract": "Run the backbone once over every image, and keep its outputs on disk.",
     "verify": "Read all of a feature store, and say whether it is what was made.",
