@@ -360,7 +360,7 @@ def test_a_checkpoint_of_another_network_is_named(command, small, capsys):
     assert command(*FIT, *small(), *FAST) == 0
     last = "checkpoints/feature_extraction/last.ckpt"
     assert command(*FIT, *small(), *FAST, "--model.hidden=32", f"--ckpt_path={last}") == 1
-    assert "does not fit FeatureClassifier as it is configured" in capsys.readouterr().err
+    assert "was trained with hidden=16, this run has hidden=32" in capsys.readouterr().err
 
 
 def test_modules_of_other_people_work_too(command, tmp_path, monkeypatch):

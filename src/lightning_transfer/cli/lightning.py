@@ -30,6 +30,7 @@ from lightning_transfer.training.checkpoint_io import (
 from lightning_transfer.training.checkpoints import (
     ORIGINS,
     check_resumable,
+    check_same_network,
     load_part,
     recorded_arguments,
     upgrade,
@@ -148,6 +149,7 @@ class TransferCLI(LightningCLI):
             return
         self.model.on_load_checkpoint(self.checkpoint)
         path = self._get(self.config, "ckpt_path")
+        check_same_network(self.checkpoint, self.model.hparams, path)
         load_part(self.model.backbone, self.checkpoint, "network.backbone", path)
 
     def extract(self, model: LightningModule, datamodule: LightningDataModule) -> None:
