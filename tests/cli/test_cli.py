@@ -467,7 +467,7 @@ def test_the_frozen_prefix_runs_once_a_view(command, small, passes, capsys):
     assert command("test", *CACHED, *small(weights="nowhere.pth"), *FAST[1:], best) == 0
     assert len(passes) == 5 * 24 + 12 + 12 + 12, "tested on images"
     before = torch.load("checkpoints/fine_tuning/last.ckpt", weights_only=True)["state_dict"]
-    assert {key.split(".")[2] for key in before if key.startswith("backbone.stages")} == {
+    assert {key.split(".")[3] for key in before if key.startswith("network.backbone.stages")} == {
         f"block{number}" for number in range(1, 6)
     }
 
