@@ -123,9 +123,9 @@ def test_the_three_regimes_start_from_one_another(command, small, capsys):
         torch.load(path, weights_only=True)["state_dict"] for path in (frozen, "checkpoints/fine_tuning/last.ckpt")
     )
     stages = {
-        key.split(".")[2]
+        key.split(".")[3]
         for key in before
-        if key.startswith("backbone.st") and not torch.equal(before[key], after[key])
+        if key.startswith("network.backbone.st") and not torch.equal(before[key], after[key])
     }
     assert stages == {"block5", "block4"}
     for config, folder in ((frozen_config, "frozen_backbone"), (tuning_config, "fine_tuning")):

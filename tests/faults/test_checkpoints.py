@@ -124,13 +124,20 @@ def test_a_disk_that_is_full_when_it_is_brought_there(tmp_path, monkeypatch, cal
     assert not [name for name in names(tmp_path) if name.startswith(".")]
 
 
-MODEL = ("squeezenet1_1", None, None, 2, 32, "avg", 4)
+MODEL = {
+    "backbone": "squeezenet1_1",
+    "weights": None,
+    "num_classes": 2,
+    "image_size": 32,
+    "pool": "avg",
+    "hidden": 4,
+}
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return FrozenBackboneClassifier(*MODEL)
+    return FrozenBackboneClassifier(**MODEL)
 
 
 def loader(samples=8, batch_size=4):
@@ -205,14 +212,12 @@ def test_the_sidecar_is_what_sha256sum_writes(saved_model):
 def test_a_checkpoint_that_was_changed_is_named_wherever_it_is_read(saved_model, damage):
     damage(saved_model)
     path = str(saved_model)
-    fresh = FrozenBackboneClassifier(*MODEL)
+    fresh = FrozenBackboneClassifier(**MODEL)
     for read in (
         read_checkpoint,
         load_classifier,
         FrozenBackboneClassifier.load_from_checkpoint,
-        lambda path: FrozenBackboneClassifier(
-            *("squeezenet1_1", None), image_size=32, pool="avg", hidden=4, init_from=path
-        ),
+        lambda path: FrozenBackboneClassifier(**MODEL, init_from=path),
         lambda path: trainer_of(max_epochs=2).fit(fresh, loader(), ckpt_path=path),
         lambda path: trainer_of().test(fresh, loader(), ckpt_path=path),
     ):
@@ -307,11 +312,11 @@ READERS = {
     "read_checkpoint": read_checkpoint,
     "load_classifier": load_classifier,
     "load_from_checkpoint": FrozenBackboneClassifier.load_from_checkpoint,
-    "init_from": lambda path: FrozenBackboneClassifier(*MODEL, init_from=path),
-    "head_from": lambda path: FrozenBackboneClassifier(*MODEL, head_from=path),
-    "fit": lambda path: trainer_of(max_epochs=2).fit(FrozenBackboneClassifier(*MODEL), loader(), ckpt_path=path),
-    "test": lambda path: trainer_of().test(FrozenBackboneClassifier(*MODEL), loader(), ckpt_path=path),
-    "predict": lambda path: trainer_of().predict(FrozenBackboneClassifier(*MODEL), loader(), ckpt_path=path),
+    "init_from": lambda path: FrozenBackboneClassifier(**MODEL, init_from=path),
+    "head_from": lambda path: FrozenBackboneClassifier(**MODEL, head_from=path),
+    "fit": lambda path: trainer_of(max_epochs=2).fit(FrozenBackboneClassifier(**MODEL), loader(), ckpt_path=path),
+    "test": lambda path: trainer_of().test(FrozenBackboneClassifier(**MODEL), loader(), ckpt_path=path),
+    "predict": lambda path: trainer_of().predict(FrozenBackboneClassifier(**MODEL), loader(), ckpt_path=path),
     "plugin": lambda path: trainer_of(plugins=[AtomicCheckpointIO()]).fit(Stranger(), noise(), ckpt_path=path),
     "weights": lambda path: read_weights(Path(path)),
 }

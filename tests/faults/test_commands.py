@@ -254,7 +254,7 @@ def test_a_config_from_a_url_is_not_fetched(url, command, server, complaint, tmp
         ([*FIT, "--trainer.max_epochs=three"], "trainer.max_epochs: Expected a int Given value: three"),
         ([*FIT, "--config=nowhere.yaml"], "nowhere.yaml"),
         (["fit"], "required: fit.model"),
-        (["summary", "--bas=vgg11"], "--bas=vgg11: did you mean backbone?"),
+        (["summary", "--backbon=vgg11"], "--backbon=vgg11: did you mean backbone?"),
         (["compare", "--epochs=few"], "epochs: Expected a int Given value: few"),
         (["classify"], "required: checkpoint, images"),
     ],

@@ -146,7 +146,7 @@ def test_the_other_commands_stop_too(command, image_folder):
         signal.SIGTERM, FeatureClassifier, "training_step", 1, ["compare", f"--data={image_folder}", *weights]
     )
     assert code == 143
-    assert "The same command goes on" in said
+    assert "The same command continues" in said
     words = ["extract", "--model=FeatureClassifier", *MODEL, *data_flags(image_folder), *QUIET]
     code, _ = stopped(signal.SIGINT, FeatureExtractor, "predict_step", 1, words)
     assert code == 130
@@ -171,7 +171,7 @@ def loader(samples=8):
 
 def model_of(kind=FrozenBackboneClassifier, **arguments):
     torch.manual_seed(0)
-    return kind("squeezenet1_1", None, image_size=32, pool="avg", hidden=4, **arguments)
+    return kind("squeezenet1_1", weights=None, num_classes=2, image_size=32, pool="avg", hidden=4, **arguments)
 
 
 def trainer_of(*callbacks, **arguments):

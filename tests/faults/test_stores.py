@@ -549,7 +549,7 @@ def test_a_complete_store_opens_and_trains_on_a_disk_that_cannot_be_written(
     assert (store.path, len(passes)) == (path, passed)
     torch.manual_seed(0)
     model = FeatureClassifier(
-        "squeezenet1_1", weights=str(weights_file), image_size=64, pool="avg", hidden=8, lr=1e-2
+        "squeezenet1_1", weights=str(weights_file), num_classes=2, image_size=64, pool="avg", hidden=8, lr=1e-2
     )
     before = [weight.clone() for weight in model.head.parameters()]
     quiet_trainer(max_epochs=1).fit(model, FeatureDataModule(store))

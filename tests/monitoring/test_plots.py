@@ -487,7 +487,7 @@ def test_features_of_other_images_are_refused(quiet_trainer, weights_file, image
         quiet_trainer(), model.backbone, images_of(image_folder, image_size=64), root=tmp_path
     )
     with pytest.raises(StoreError, match="holds features of other train images"):
-        FeatureDataModule(store, images=images_of(image_folder, image_size=64, max_samples=3))
+        FeatureDataModule(store, images=images_of(image_folder, image_size=64, max_samples=3)).setup()
     trainer = quiet_trainer(callbacks=[WrongImages()], logger=TensorBoardLogger(tmp_path), max_epochs=1)
     with pytest.raises(CallbackError, match=r"FeatureDataModule has none.*FeatureDataModule\(store, images=…\)"):
         trainer.fit(model, FeatureDataModule(store))

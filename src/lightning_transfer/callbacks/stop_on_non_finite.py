@@ -78,7 +78,7 @@ def _check(trainer: Trainer, name: str, value: Tensor) -> None:
     if bool(torch.isfinite(value).all()):
         return
     raise TrainingError(
-        f"The {name} is not finite any more, in epoch {trainer.current_epoch}, step {trainer.global_step}; "
+        f"The {name} is not finite any more, in epoch {trainer.current_epoch}, step {trainer.global_step}: "
         "checkpoints saved before are left as they are. Take a lower lr or a longer warmup_steps, or clip "
         "gradients (--trainer.gradient_clip_val 1); instead of 16-mixed, try bf16-mixed."
     )

@@ -24,7 +24,6 @@ from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.monitoring.plots import Plots
 from lightning_transfer.training.checkpoint_io import (
     AtomicCheckpointIO,
-    check_folders,
     read_checkpoint,
     save_atomically,
 )
@@ -167,7 +166,6 @@ class TransferCLI(LightningCLI):
     def before_fit(self) -> None:
         """Extracts the features, if the model trains on them; draws what is wanted."""
         self._check_last()
-        check_folders(self.trainer)
         self._serve_features(fitting=True)
         plots: Plots = self._get(self.config_init, "plots")
         # Before those that save, which Lightning keeps at the end.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
@@ -24,7 +25,7 @@ from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages, parameter_groups
 from lightning_transfer.models.head import Head, Pool
 from lightning_transfer.models.network import HEAD, TransferNetwork
-from lightning_transfer.training.checkpoint_io import between_epochs, check_file, read_checkpoint
+from lightning_transfer.training.checkpoint_io import between_epochs, check_file, check_folders, read_checkpoint
 from lightning_transfer.training.checkpoints import (
     ORIGINS,
     VERSION_KEY,
@@ -157,6 +158,9 @@ class Classifier(LightningModule):
             self._read_start()
         if num_classes is not None and image_size is not None:
             self._build(num_classes, image_size, task)
+        else:
+            # Drawn now, so that the head does not depend on what happens before set-up, such as an extraction.
+            self._head_seed = int(torch.randint(2**62, ()))
 
     @property
     def backbone(self) -> Backbone:
@@ -278,7 +282,10 @@ class Classifier(LightningModule):
         self.class_names = checked_names(getattr(data, "class_names", None), self.class_names)
         self.resize = getattr(data, "resize", self.resize)
         self.input_stage = input_stage(data, self.backbone)
-        if stage == "fit" and self.task.balanced:
+        if stage != "fit":
+            return
+        check_folders(self.trainer)
+        if self.task.balanced:
             balance(self.task, data)
 
     def teardown(self, stage: str) -> None:
@@ -402,7 +409,9 @@ class Classifier(LightningModule):
         if self.network.head is not None:
             return
         data: Any = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
-        self._build(*sizes_of(data, self.hparams), self.hparams["task"] or task_of(data))
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self._head_seed)
+            self._build(*sizes_of(data, self.hparams), self.hparams["task"] or task_of(data))
 
     def _build(self, num_classes: int, image_size: int, task: TaskName | None) -> None:
         self.save_hyperparameters({"num_classes": num_classes, "image_size": image_size})
