@@ -1,1 +1,1 @@
-"""What the figures of README and RESULTS.md come from: `python -m benchmarks`, and some files alone."""
+"""Measure the figures of README and RESULTS.md: `python -m benchmarks`; some files also run alone."""

@@ -1,4 +1,4 @@
-"""Measures everything, and writes RESULTS.md: `python -m benchmarks --real FOLDER`."""
+"""Measure everything, and write RESULTS.md: `python -m benchmarks --real FOLDER`."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ def main(
 ) -> None:
     """Measure what has not been measured, and write the page from everything there is.
 
-    A group's figures are kept beside the page, in `.results`, as soon as it is done. A group that is there, with
-    as many rounds, is not run again. `--only '[]'` writes the page alone.
+    A group's figures are saved next to the page, in `.results`, as soon as it is done. A group that has been saved
+    with as many rounds is not run again. `--only '[]'` only writes the page.
 
     Args:
         real: The folder with `data/cats_and_dogs_small` and `weights/squeezenet1_1-imagenet-features.pth`.
         only: Some of extraction, decoding, head, steps, epochs, cached_cut, growth, scaling, or one of a group, as
-            in cached_cut/vgg16; all where it is not given.
+            cached_cut/vgg16; None for all.
         rounds: How often each candidate runs, A B A B.
         quick: A tenth of the work, to see that it runs; on a page of its own unless `out` is given.
-        again: Run also what is there.
+        again: Run what has been measured, too.
         out: The page.
-        environments: The folder of Keras' and fastai's virtual environments, which are made where they are absent.
+        environments: The folder of Keras' and fastai's environments, made if absent.
     """
     asked = list(GROUPS) if only is None else only
     wanted = [name for name in GROUPS if any(belongs(name, group) for group in asked)]
@@ -75,13 +75,13 @@ def main(
 
 
 def is_there(group: str, folder: Path, rounds: int) -> bool:
-    """Whether a group has been measured with as many rounds."""
+    """Return whether a group has been measured with as many rounds."""
     mine = [m for m in kept(folder) if belongs(m.name, group)]
     return bool(mine) and all(m.conditions is not None and m.conditions.rounds == rounds for m in mine)
 
 
 def run(group: str, settings: Settings, folder: Path) -> None:
-    """Measures a group, and keeps what it finds."""
+    """Measure a group, and save its figures."""
     print(f"{group}: {settings.rounds} rounds", flush=True)
     others = OtherLoad()
     found = GROUPS[group](settings)
@@ -92,7 +92,7 @@ def run(group: str, settings: Settings, folder: Path) -> None:
 
 
 def write(page: Path, folder: Path) -> None:
-    """The page, from what is kept."""
+    """Write the page from the saved figures."""
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(render(kept(folder), tuple(GROUPS)))
 

@@ -1,4 +1,4 @@
-"""A frozen-backbone epoch and fine-tuning epochs in a loop by hand: as fast as one writes it who knows how."""
+"""A frozen-backbone epoch and fine-tuning epochs in a fast hand-written loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning_transfer.utils.machine import default_precision
 
 
 def by_hand(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
-    """uint8 to the network, channels last, autocast where the processor has bf16 units, AdamW fused."""
+    """Train with uint8 input, channels last, autocast if the processor has bf16 units, and fused AdamW."""
     torch.manual_seed(seed)
     backbone = squeezenet(weights).to(memory_format=torch.channels_last)
     head = dense_head(2)

@@ -1,7 +1,7 @@
-"""Fine-tuning the last stages on stored outputs of those before them, against fine-tuning from images.
+"""Fine-tuning the last stages on stored outputs of the stages before them, compared with fine-tuning from images.
 
-Of VGG16 and ResNet18, whose weights are random here, the time of 30 epochs is computed from a few that are
-measured; SqueezeNet's runs are whole, and have an accuracy.
+For VGG16 and ResNet18, with random weights, the time of 30 epochs is computed from a few measured ones.
+SqueezeNet's runs are complete, and have an accuracy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ AUGMENTATION = Recipe().augmentation
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit: its seconds, and the accuracy on the test images where somebody asked."""
+    """One fit: its seconds, and the accuracy on the test images if it was asked for."""
 
     seconds: float
     accuracy: float = 0.0
@@ -46,7 +46,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Case:
-    """A network and what of it trains.
+    """A network and its stages that train.
 
     Attributes:
         backbone: The network's name in torchvision.
@@ -63,7 +63,7 @@ class Case:
     batch_size: int = 20
 
     def model(self, seed: int) -> FineTuningClassifier:
-        """The same for the same seed."""
+        """Make a module, the same for the same seed."""
         torch.manual_seed(seed)
         return FineTuningClassifier(
             self.backbone,
@@ -77,17 +77,17 @@ class Case:
         )
 
     def images(self, data: Path, seed: int) -> ImageFolderDataModule:
-        """Augmented anew in each epoch."""
+        """Make a data module with new augmentation in each epoch."""
         return ImageFolderDataModule(str(data), batch_size=self.batch_size, seed=seed, augmentation=AUGMENTATION)
 
     def schedule(self, later: int = 0) -> StagedUnfreeze:
-        """The head from the start, the others from an epoch on."""
+        """Make a schedule: the head from the start, the other stages from an epoch on."""
         return StagedUnfreeze({0: ["head", *self.stages]} if later == 0 else {0: ["head"], later: [*self.stages]})
 
     def fit(
         self, model: FineTuningClassifier, data: LightningDataModule, epochs: int, later: int, validate: bool
     ) -> float:
-        """Seconds of a fit."""
+        """Fit, and return the seconds."""
         trainer = quiet_trainer(self.precision, epochs)
         trainer.callbacks.append(self.schedule(later))  # type: ignore[attr-defined]
         trainer.num_sanity_val_steps = 0
@@ -98,7 +98,7 @@ class Case:
         return time.perf_counter() - start
 
     def extract(self, data: Path, root: Path, seed: int, views: int) -> tuple[FeatureStore, float]:
-        """The store of what never trains, and its seconds."""
+        """Store the outputs of what never trains; return the store and the seconds."""
         start = time.perf_counter()
         prefix = self.model(seed).frozen_prefix(self.schedule())
         images = self.images(data, seed)
@@ -107,7 +107,7 @@ class Case:
 
 
 def computed(case: Case, settings: Settings, measured: int) -> Measurement:
-    """30 epochs from extraction in full and a few epochs of each side, in turn."""
+    """Compute 30 epochs from a full extraction and a few epochs of each candidate, in turn."""
     with settings.fewer_if_quick() as data, tempfile.TemporaryDirectory() as root:
         store, extraction = case.extract(data, Path(root), 0, VIEWS)
         print(f"{case.backbone}: extraction {extraction:.1f} s", file=sys.stderr, flush=True)
@@ -130,7 +130,7 @@ def computed(case: Case, settings: Settings, measured: int) -> Measurement:
         live = Candidate(f"from images, {how}", tuple(totals["live", validate]))
         cut = Candidate(f"cached cut, {VIEWS} views, {how}, with extraction", tuple(totals["stored", validate]))
         candidates += [live, cut]
-        # Held to where it is hardest; validation makes the difference larger.
+        # The target is for the hardest case; validation makes the difference larger.
         rows.append(times_as_fast(cut, live, "s", 2.5 if case.backbone == "vgg16" and not validate else None))
     alone = {key: median(seconds) for key, seconds in epochs.items()}
     return Measurement(
@@ -141,9 +141,9 @@ def computed(case: Case, settings: Settings, measured: int) -> Measurement:
         tuple(rows),
         settings.command(f"cached_cut/{case.backbone}"),
         (
-            f"{case.precision}, batches of {case.batch_size}; random weights: time alone.",
-            f"Totals are computed: extraction in full ({extraction:.1f} s, "
-            f"{size:,.0f} MB) once, and {EPOCHS} times the epoch, from {measured} measured a round. An epoch "
+            f"{case.precision}, batches of {case.batch_size}; random weights, so only time is compared.",
+            f"Totals are computed from one full extraction ({extraction:.1f} s, "
+            f"{size:,.0f} MB) and {EPOCHS} times an epoch ({measured} measured per round). An epoch "
             f"takes {alone['live', False]:.1f} s from images and {alone['stored', False]:.1f} s from the store, "
             f"with validation {alone['live', True]:.1f} s and {alone['stored', True]:.1f} s.",
         ),
@@ -151,7 +151,7 @@ def computed(case: Case, settings: Settings, measured: int) -> Measurement:
 
 
 def whole(case: Case, settings: Settings, epochs: int, later: int) -> Measurement:
-    """Runs from beginning to end, a seed each round: from images, and on one and on five stored views."""
+    """Measure complete runs, one seed per round: from images, and on one and on five stored views."""
     kinds = {f"cached cut, {VIEWS} views": VIEWS, "from images": 0, "cached cut, 1 view": 1}
     fits: dict[str, list[Fit]] = {kind: [] for kind in kinds}
     with settings.fewer_if_quick() as data:
@@ -180,8 +180,8 @@ def whole(case: Case, settings: Settings, epochs: int, later: int) -> Measuremen
         settings.command(f"cached_cut/{case.backbone}"),
         (
             f"{case.precision}, batches of {case.batch_size}.",
-            "Whole runs, the store's extraction and the validations included; the head alone before epoch "
-            f"{later}. Accuracy is that after the last epoch; round r has seed r.",
+            "Whole runs, with extraction and validation; only the head trains before epoch "
+            f"{later}. Accuracy is after the last epoch; round r has seed r.",
         ),
     )
 
@@ -199,17 +199,17 @@ def _whole_fit(case: Case, data: Path, root: Path, seed: int, views: int, epochs
 
 
 def squeezenet1_1(settings: Settings) -> list[Measurement]:
-    """The last four of its fire modules."""
+    """Measure the last four of its fire modules."""
     fires = ("fire9", "fire8", "fire7", "fire6")
     case = Case("squeezenet1_1", fires, default_precision(), str(settings.weights), 32)
     return [whole(case, settings, epochs=12, later=2)]
 
 
 def resnet18(settings: Settings) -> list[Measurement]:
-    """In float32: a processor trains BatchNorm layers faster in it, see `lightning_transfer.comparison.run`."""
+    """Measure in float32: a CPU trains BatchNorm layers faster in it; see `lightning_transfer.comparison.run`."""
     return [computed(Case("resnet18", ("layer4",), "32-true"), settings, measured=2)]
 
 
 def vgg16(settings: Settings) -> list[Measurement]:
-    """As the book fine-tunes it."""
+    """Measure fine-tuning as in the book."""
     return [computed(Case("vgg16", ("block5",), default_precision()), settings, measured=1)]

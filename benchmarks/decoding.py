@@ -18,7 +18,7 @@ from lightning_transfer.utils.machine import default_precision
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    """For `python -m benchmarks`."""
+    """Measure for `python -m benchmarks`."""
     precision, batch_size = default_precision(), 32
     images = settings.some(1000)
     data = settings.real / "data" / "originals"
@@ -62,8 +62,8 @@ def measure(settings: Settings) -> list[Measurement]:
     )
     remarks = (
         f"Median size of the photographs 437 × 374; {folder.num_workers} worker(s), by default half of the cores. "
-        "Random weights: time alone. In the first ratio are an extraction's start, about a second, and that a "
-        "core which decodes does not compute.",
+        "Random weights, so only time is compared. The first ratio includes an extraction's start, about a "
+        "second, and the cost of a core that decodes instead of computing.",
     )
     return [
         Measurement(

@@ -1,4 +1,4 @@
-"""Virtual environments of those that are compared with, made once; workers run in them and answer in JSON."""
+"""Virtual environments of other libraries, made once; workers run in them and answer in JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torchvision
 
-# fastai gets the torch that runs here, so that the libraries are compared and not two releases of torch.
+# fastai gets the same torch as this library, so that releases of torch are not what is compared.
 PACKAGES = {
     "keras": ("keras==3.15.1", "tensorflow-cpu==2.21.0", "pillow==13.0.0"),
     "fastai": (
@@ -26,7 +26,7 @@ WORKERS = Path(__file__).parent / "others"
 
 
 def python_of(name: str, root: Path) -> Path:
-    """The interpreter of an environment, which is made first where it is not there, or holds other versions.
+    """Return an environment's interpreter; make the environment if it does not exist or has other versions.
 
     Args:
         name: A key of `PACKAGES`.
@@ -46,7 +46,7 @@ def python_of(name: str, root: Path) -> Path:
 
 
 def run_worker(worker: str, name: str, root: Path, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Runs a file of `benchmarks/others` in an environment.
+    """Run a file of `benchmarks/others` in an environment.
 
     Args:
         worker: The file's name without its suffix.
@@ -55,27 +55,27 @@ def run_worker(worker: str, name: str, root: Path, arguments: dict[str, Any]) ->
         arguments: What the worker reads as JSON from its only argument.
 
     Returns:
-        What it printed as the last line of its standard output, which is JSON, too.
+        The last line of its standard output, decoded from JSON.
 
     Raises:
-        subprocess.CalledProcessError: It failed; its complaint is on standard error.
+        subprocess.CalledProcessError: It failed; the error is on standard error.
     """
     return answer([str(python_of(name, root)), str(WORKERS / f"{worker}.py"), json.dumps(arguments)])
 
 
 def run_here(module: str, arguments: dict[str, Any], **environment: str) -> dict[str, Any]:
-    """The same with a module of this package, in a process of its own.
+    """Run a module of this package the same way, in a process of its own.
 
     Args:
         module: Its full name.
         arguments: What it reads as JSON from its only argument.
-        environment: Variables beside those of this process.
+        environment: Environment variables to add.
     """
     return answer([sys.executable, "-m", module, json.dumps(arguments)], environment)
 
 
 def answer(command: list[str], environment: dict[str, str] | None = None) -> dict[str, Any]:
-    """The JSON in the last line that a command prints."""
+    """Return the JSON in the last line that a command prints."""
     given = os.environ | (environment or {})
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=given).stdout
     said: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])

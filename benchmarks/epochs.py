@@ -1,6 +1,6 @@
-"""A frozen-backbone epoch and a fine-tuning epoch, against a loop by hand, Lightning's own recipe and fastai.
+"""A frozen-backbone epoch and a fine-tuning epoch, against a hand-written loop, Lightning's recipe, fastai.
 
-Each candidate trains the head on a frozen SqueezeNet 1.1 first and then everything, from the same photographs.
+Each candidate first trains the head on a frozen SqueezeNet 1.1, then everything, on the same photographs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lightning_transfer.utils.machine import default_precision
 
 
 def ours(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
-    """Regime two, then regime three from its checkpoint; audit, scores and all."""
+    """Train regime two, then regime three from its checkpoint, with audit and scores."""
     torch.manual_seed(seed)
     images = ImageFolderDataModule(
         str(data), batch_size=recipe.batch_size, seed=seed, augmentation=recipe.augmentation
@@ -66,7 +66,7 @@ def ours(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
 
 
 def fastai(environments: Path) -> Callable[[Path, Path, Recipe, int], Reached]:
-    """`fine_tune` in fastai's own environment, as fastai has it by default."""
+    """Run fastai's `fine_tune` with its defaults, in fastai's environment."""
 
     def run(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
         said = run_worker(
@@ -87,11 +87,11 @@ def fastai(environments: Path) -> Callable[[Path, Path, Recipe, int], Reached]:
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    """For `python -m benchmarks`: both kinds of epochs from the same runs."""
+    """Measure for `python -m benchmarks`: both kinds of epochs from the same runs."""
     recipe = Recipe()
     candidates: dict[str, Callable[[Path, Path, Recipe, int], Reached]] = {
         f"this library, {default_precision()}": ours,
-        f"loop by hand, {default_precision()}": by_hand,
+        f"hand-written loop, {default_precision()}": by_hand,
         "Lightning's recipe, float32": lightning_recipe,
         "fastai, float32": fastai(settings.environments),
     }
@@ -116,11 +116,11 @@ def measure(settings: Settings) -> list[Measurement]:
         what = "frozen-backbone epoch" if kind == "frozen" else "fine-tuning epoch, all stages"
         remarks = (
             f"The training photographs at 150 × 150, in batches of {recipe.batch_size}.",
-            f"Accuracy is that of the whole run: {recipe.frozen_epochs} frozen-backbone epoch and "
+            f"Accuracy is of the whole run: {recipe.frozen_epochs} frozen-backbone epoch and "
             f"{recipe.tuned_epochs} fine-tuning epochs. Seconds are those of a phase, without validation, divided "
             "by its epochs; round r has seed r.",
-            "The loop by hand has this library's augmentation; fastai has its own of the nearest kind, and its "
-            "default rates and number of workers; Lightning's recipe only mirrors.",
+            "The hand-written loop has this library's augmentation; fastai has the nearest of its own, with its "
+            "default learning rates and number of workers; Lightning's recipe only mirrors.",
             f"{reached['fastai, float32'][0].versions}.",
         )
         title = f"SqueezeNet 1.1, {what}"

@@ -1,8 +1,8 @@
-"""From JPEG files to a finished store, against the bare backbone, a plain loop, and Keras.
+"""From JPEG files to a finished store, compared with the bare backbone, a plain loop, and Keras.
 
     python -m benchmarks.extraction --data data/cats_and_dogs_small
 
-VGG16 at 150 × 150, with random numbers in place of weights: speed does not depend on them.
+VGG16 at 150 × 150 with random weights: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from lightning_transfer.utils.machine import default_precision
 KERAS = (
     ("Keras, the book's way, float32", "float32", True),
     ("Keras, the book's way, bf16", "mixed_bfloat16", True),
-    ("Keras, one predict for all, bf16", "mixed_bfloat16", False),
+    ("Keras, a single predict, bf16", "mixed_bfloat16", False),
 )
 
 
 def bare(network: nn.Module, images: torch.Tensor, batch_size: int, bf16: bool) -> Callable[[], float]:
-    """The network alone, on images that are ready: floating, normalised, channels last."""
+    """Run only the network, on images that are ready: floating, normalised, channels last."""
 
     def work() -> float:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -50,7 +50,7 @@ def bare(network: nn.Module, images: torch.Tensor, batch_size: int, bf16: bool) 
 
 
 def plain_loop(root: Path, batch_size: int, num_workers: int, count: int) -> Callable[[], float]:
-    """What most people write: torchvision's network, ImageFolder, a DataLoader, float32."""
+    """Run what most people write: torchvision's network, ImageFolder, a DataLoader, float32."""
     network = models.vgg16(weights=None).features.eval()
     ready = v2.Compose([RESIZE, TO_FLOAT])
 
@@ -69,7 +69,7 @@ def plain_loop(root: Path, batch_size: int, num_workers: int, count: int) -> Cal
 
 
 def keras(environments: Path, versions: set[str], **arguments: Any) -> Callable[[], float]:
-    """Keras in its own environment: from the same files to an array; without its start and its first batch."""
+    """Run Keras in its environment: from the same files to an array, without its start and its first batch."""
 
     def work() -> float:
         said = run_worker("keras_extraction", "keras", environments, arguments)
@@ -88,7 +88,7 @@ def compared(
     batch_size: int,
     command: str = "python -m benchmarks.extraction --data FOLDER",
 ) -> Measurement:
-    """All of them in turn; Keras where there is a folder for its environment."""
+    """Measure all of them in turn; Keras if there is a folder for its environment."""
     precision = default_precision()
     folder = ImageFolderDataModule(str(data), batch_size=batch_size, max_samples=max(1, images // 3))
     backbone = Backbone("vgg16", weights=None).eval()
@@ -121,7 +121,7 @@ def compared(
         times_as_fast(store, loop, "images/s"),
         *(times_as_fast(store, other, "images/s", target=1.0) for other in others),
     ]
-    remarks = [f"Random weights: time alone. {images} images a round, {plain} for what runs in float32."]
+    remarks = [f"Random weights, so only time is compared. {images} images per round, {plain} in float32."]
     if versions:
         remarks.append(f"Keras is timed without its start and its first batch: {', '.join(versions)}.")
     shutil.rmtree(features)
@@ -137,7 +137,7 @@ def compared(
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    """For `python -m benchmarks`."""
+    """Measure for `python -m benchmarks`."""
     images, plain = settings.some(600), settings.some(200)
     command = settings.command("extraction")
     return [compared(settings.images, settings.environments, images, plain, settings.rounds, 32, command)]
@@ -148,8 +148,8 @@ def main(data: str, images: int = 600, plain: int = 200, rounds: int = 3, batch_
 
     Args:
         data: A folder with train, validation and test.
-        images: Images for the store and for the bare backbone, a round; a third from each split.
-        plain: Images for the plain loop, a round.
+        images: Images per round for the store and the bare backbone; a third from each split.
+        plain: Images per round for the plain loop.
         rounds: How often each runs.
         batch_size: For all.
     """

@@ -1,7 +1,7 @@
-"""Time and memory with 1, 2, 4 and 8 times the images; each size in a process of its own.
+"""Time and memory with 1, 2, 4 and 8 times the images; each size in its own process.
 
 A process takes its images from the same photographs, makes a store of them, trains a head on it, and trains a
-head on the frozen backbone. Its memory is what it holds beside mapped files, its workers' included.
+head on the frozen backbone. Its memory includes its workers', but not mapped files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SMALLEST = 240  # images, a third from each split
 
 
 class PeakMemory:
-    """Looks ten times a second at the bytes that this process and its workers hold, without mapped files."""
+    """Sample ten times a second how many bytes this process and its workers hold, without mapped files."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -49,7 +49,7 @@ def _workers() -> list[str]:
 
 
 def _held(process: str) -> int:
-    """A process's share of anonymous and shared memory: pages that several hold are counted once in all."""
+    """Return a process's share of anonymous and shared memory, so that shared pages count once in total."""
     try:
         lines = Path("/proc", process, "smaps_rollup").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
@@ -58,7 +58,7 @@ def _held(process: str) -> int:
 
 
 def run(data: str, weights: str, images: int) -> dict[str, float]:
-    """Seconds of each of the three, and the peak of memory; in a fresh process."""
+    """Return the seconds of each of the three, and the peak of memory; in a new process."""
     from benchmarks.timing import quiet_trainer
     from lightning_transfer import (
         FeatureClassifier,
@@ -87,7 +87,7 @@ def run(data: str, weights: str, images: int) -> dict[str, float]:
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    """For `python -m benchmarks`: a row each, 8 times the images over as many."""
+    """Measure for `python -m benchmarks`: one row each, 8 times the images compared with 1 time."""
     sizes = {size: size * max(30, settings.some(SMALLEST)) for size in SIZES}
     found: dict[int, list[dict[str, Any]]] = {size: [] for size in SIZES}
     for _ in range(settings.rounds):
@@ -124,8 +124,8 @@ def _measurement(
 ) -> Measurement:
     candidates = tuple(Candidate(f"{images:,} images", values[size]) for size, images in sizes.items())
     remark = (
-        "The ratio is of what 8 × the images take over what 1 × takes, so that less is better. A fit's and an "
-        "extraction's start is in it. Memory is what the processes hold beside mapped files."
+        "The ratio compares 8 × the images with 1 ×; less is better. It includes the start of a fit or an "
+        "extraction. Memory is what the processes hold, without mapped files."
     )
     title = f"SqueezeNet 1.1, {what}"
     return Measurement(f"growth/{key}", title, unit, candidates, (row,), settings.command("growth"), (remark,))

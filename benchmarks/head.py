@@ -1,9 +1,9 @@
-"""Training the head on a store, against a bare PyTorch loop over the same batches.
+"""Training the head on a store, compared with a bare PyTorch loop over the same batches.
 
     python -m benchmarks.head
 
-2,000 features of VGG16's shape at 150 × 150 to train on and 1,000 to validate on, random: speed does not depend on
-what they say.
+2,000 training and 1,000 validation features of VGG16's shape at 150 × 150, random: speed does not depend on their
+values.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ COUNTS = {"train": 2000, "validation": 1000}
 
 
 def make_store(root: Path, backbone: Backbone) -> FeatureStore:
-    """A store of random features that says it is of this backbone."""
+    """Make a store of random features with this backbone's fingerprint."""
     recipe = {
         "last_stage": backbone.stage_names[-1],
         "backbone_fingerprint": backbone.fingerprint(),
+        "image_size": 150,
         "resize": "squash",
     }
     splits = {
@@ -52,7 +53,7 @@ def make_store(root: Path, backbone: Backbone) -> FeatureStore:
 def bare(
     store: FeatureStore, pool: Pool, batch_size: int, epochs: int, bf16: bool, fused: bool
 ) -> Callable[[], float]:
-    """The same head, order, optimizer and validation, by hand; AdamW as torch has it by default, or fused."""
+    """Train with the same head, order, optimizer and validation in a hand-written loop; AdamW fused or not."""
     head = Head(SHAPE, 2, pool)
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-4, fused=fused)
     arrays = {name: (store.features(name), torch.from_numpy(store.labels(name))) for name in COUNTS}
@@ -86,7 +87,7 @@ def bare(
 def compared(
     epochs: int, rounds: int, batch_size: int, precision: Precision, command: str = "python -m benchmarks.head"
 ) -> list[Measurement]:
-    """Both kinds of pooling, a measurement each."""
+    """Measure both kinds of pooling."""
     found = []
     for pool in ("flatten", "avg"):
         model = FeatureClassifier("vgg16", weights=None, pool=pool)
@@ -105,14 +106,14 @@ def compared(
         title = f"Head with pool={pool} on a store, {precision}, batches of {batch_size}"
         loop, fused, fit = side_by_side(title, candidates, rounds, "epochs").values()
         rows = (times_as_fast(fit, loop, "epochs/s"), times_as_fast(fit, fused, "epochs/s"))
-        remark = "Random features: time alone."
+        remark = "Random features, so only time is compared."
         found.append(Measurement(f"head/{pool}", title, "epochs/s", (loop, fused, fit), rows, command, (remark,)))
         shutil.rmtree(store.path.parent)
     return found
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    """For `python -m benchmarks`."""
+    """Measure for `python -m benchmarks`."""
     return compared(settings.some(10), settings.rounds, 20, "32-true", settings.command("head"))
 
 
@@ -120,7 +121,7 @@ def main(epochs: int = 5, rounds: int = 5, batch_size: int = 20, precision: Prec
     """Measure, and print the ratios.
 
     Args:
-        epochs: A round.
+        epochs: Per round.
         rounds: How often each runs.
         batch_size: For both.
         precision: For both.

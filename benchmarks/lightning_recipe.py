@@ -1,4 +1,4 @@
-"""Fine-tuning as Lightning's own example on cats and dogs does it, with Lightning's parts alone.
+"""Fine-tuning as in Lightning's own example on cats and dogs, with only Lightning's parts.
 
 A subclass of `BaseFinetuning` unfreezes the backbone at a milestone and adds its parameters to Adam, which has
 only the head's until then; one logit and binary cross-entropy; images are mirrored and normalised in the loader;
@@ -24,7 +24,7 @@ from benchmarks.timing import quiet_trainer
 
 
 class Milestone(BaseFinetuning):
-    """Unfreezes the backbone once."""
+    """Unfreeze the backbone once."""
 
     def __init__(self, epoch: int, lr: float) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class Milestone(BaseFinetuning):
         self.seconds = 0.0
 
     def freeze_before_training(self, pl_module: LightningModule) -> None:
-        """All of the backbone."""
+        """Freeze the whole backbone."""
         self.freeze(pl_module.backbone, train_bn=False)
 
     def finetune_function(
         self, pl_module: LightningModule, current_epoch: int, optimizer: torch.optim.Optimizer
     ) -> None:
-        """At the epoch's start."""
+        """Unfreeze at the epoch's start."""
         if current_epoch == self.epoch:
             self.seconds = time.perf_counter()
             self.unfreeze_and_add_param_group(pl_module.backbone, optimizer, self.lr)
@@ -55,24 +55,24 @@ class TwoParts(LightningModule):
         self.lr = lr
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 1)."""
+        """Compute (B, 1) logits of (B, 3, H, W) images."""
         logits: Tensor = self.head(self.backbone(images))
         return logits
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        """Binary cross-entropy."""
+        """Return the binary cross-entropy."""
         images, labels = batch
         return F.binary_cross_entropy_with_logits(self(images).squeeze(1), labels.float())
 
     def configure_optimizers(self) -> Any:
-        """Adam, whose rate falls to a tenth half-way."""
+        """Make Adam, whose learning rate falls to a tenth half-way."""
         optimizer = torch.optim.Adam([p for p in self.parameters() if p.requires_grad], self.lr)
         milestones = [max(1, (self.trainer.max_epochs or 1) // 2)]
         return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)]
 
 
 def lightning_recipe(data: Path, weights: Path, recipe: Recipe, seed: int) -> Reached:
-    """One fit, timed up to the milestone and from there on."""
+    """Fit once; time it up to the milestone and from there on."""
     torch.manual_seed(seed)
     model = TwoParts(weights, recipe.frozen_lr)
     milestone = Milestone(recipe.frozen_epochs, recipe.base_lr)

@@ -1,4 +1,4 @@
-"""How much of the processor other processes take while one measures."""
+"""How much of the processor other processes use during a measurement."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ STAT = Path("/proc/stat")
 
 
 class OtherLoad:
-    """Begins to count when it is made.
+    """The load of other processes, counted from construction on.
 
-    What this process and its finished children did is taken off what the whole machine did; on Linux alone.
+    The machine's load less that of this process and its finished children; on Linux only.
     """
 
     def __init__(self) -> None:
         self._start = _counts()
 
     def share(self) -> float | None:
-        """Of all cores' time since then, from 0 to 1; None where the system does not tell."""
+        """Return the share of all cores' time since construction, from 0 to 1; None if it is unknown."""
         now = _counts()
         if self._start is None or now is None:
             return None
@@ -28,7 +28,7 @@ class OtherLoad:
 
 
 def _counts() -> tuple[float, float, float] | None:
-    """Seconds: the clock, busy cores of the machine, this process and its children."""
+    """Return seconds: the clock, busy cores of the machine, this process and its children."""
     if not STAT.exists():
         return None
     user, nice, system, _, _, irq, softirq, steal, *_ = map(int, STAT.read_text().splitlines()[0].split()[1:])

@@ -1,4 +1,4 @@
-"""What candidates without this library are made of: torchvision's network, folders and transforms.
+"""Parts of the candidates that do not use this library: torchvision's network, folders and transforms.
 
 Shapes: B batch, H W image, K classes.
 """
@@ -26,7 +26,7 @@ TO_FLOAT = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.N
 
 
 def squeezenet(weights: Path) -> nn.Sequential:
-    """SqueezeNet 1.1's features with the given weights."""
+    """Make SqueezeNet 1.1's features with the given weights."""
     network = models.squeezenet1_1(weights=None)
     missing, unexpected = network.load_state_dict(torch.load(weights, weights_only=True), strict=False)
     assert not unexpected, unexpected
@@ -36,7 +36,7 @@ def squeezenet(weights: Path) -> nn.Sequential:
 
 
 def dense_head(outputs: int) -> nn.Sequential:
-    """Average pool, 256 hidden units, dropout, logits: what `Head(pool="avg")` is."""
+    """Make what `Head(pool="avg")` is: average pool, 256 hidden units, dropout, logits."""
     hidden = nn.Linear(512, 256)
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), hidden, nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, outputs)
@@ -44,7 +44,7 @@ def dense_head(outputs: int) -> nn.Sequential:
 
 
 def augmented(augmentation: Augmentation) -> v2.Transform:
-    """The transforms that an `Augmentation` stands for, drawn from torch's own generator."""
+    """Make the transforms of an `Augmentation`, with torch's own generator."""
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(),
@@ -62,14 +62,14 @@ def augmented(augmentation: Augmentation) -> v2.Transform:
 
 
 def batches(folder: Path, batch_size: int, *steps: Any, shuffle: bool = False) -> DataLoader[Any]:
-    """Batches of a folder's images, with as many workers as this library takes."""
+    """Make a loader of a folder's images, with as many workers as this library uses."""
     dataset = ImageFolder(str(folder), v2.Compose([RESIZE, *steps]))
     workers = default_workers()
     return DataLoader(dataset, batch_size, shuffle=shuffle, num_workers=workers, persistent_workers=True)
 
 
 def share_right(logits: list[Tensor], labels: list[Tensor]) -> float:
-    """Accuracy of (B, K) logits, or of (B, 1), which speak for the second class where they are positive."""
+    """Return the accuracy of (B, K) logits, or of (B, 1), where positive means the second class."""
     said = torch.cat(logits)
     right = (said.squeeze(1) > 0).long() if said.shape[1] == 1 else said.argmax(dim=1)
     return float((right == torch.cat(labels)).float().mean())

@@ -47,7 +47,7 @@ def timed_fits() -> Iterator[list[float]]:
         yield seconds
 
 
-def main(rounds: int = 3, regimes: list[Regime] = list(REGIMES)) -> None:  # noqa: B006  # nobody changes it
+def main(rounds: int = 3, regimes: list[Regime] = list(REGIMES)) -> None:  # noqa: B006  # never changed
     """Measure, and print the ratios.
 
     Args:

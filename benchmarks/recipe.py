@@ -1,4 +1,4 @@
-"""What all candidates of the epochs train: the same network, weights, images and batches, by the same plan."""
+"""What all candidates train: the same network, weights, images, batches and epochs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class Recipe:
     """First the head on a frozen backbone, then everything.
 
     Attributes:
-        batch_size: Images a step.
+        batch_size: Images per step.
         frozen_epochs: With a frozen backbone.
         tuned_epochs: With all stages unfrozen.
-        frozen_lr: The head's rate on the frozen backbone.
-        head_lr: The head's in fine-tuning, the peak of a one-cycle schedule.
-        base_lr: The backbone's, of the same kind.
+        frozen_lr: The head's learning rate on the frozen backbone.
+        head_lr: The head's learning rate in fine-tuning, the peak of a one-cycle schedule.
+        base_lr: The same for the backbone.
         augmentation: Of the training images.
     """
 
@@ -32,7 +32,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Reached:
-    """What one run took, and what it reached.
+    """Time and accuracy of one run.
 
     Attributes:
         frozen: Seconds of a frozen-backbone epoch: all of that phase, without validation, divided by its epochs.

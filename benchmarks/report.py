@@ -1,4 +1,4 @@
-"""RESULTS.md, from what was measured."""
+"""Write RESULTS.md from measurements."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ HEAD = """# What it costs, and what it reaches
 
 Made by `python -m benchmarks --real FOLDER`, where FOLDER holds `data/cats_and_dogs_small` and
 `weights/squeezenet1_1-imagenet-features.pth`. A row compares two candidates that ran in turn, A B A B, in one run:
-the ratio of their medians, and the lowest and highest ratio of a round. A ratio says how many times as fast the
-first is, unless the row says otherwise. Accuracies are shares of the 1,000 test photographs, of which about a
-point either way is chance; with random weights only time says anything. Rows marked † were measured while other
-processes took more than 5 % of the processor.
+the ratio of their medians, and the lowest and highest ratio of a round. A ratio is how many times as fast the
+first is, unless the row says otherwise. Accuracies are on the 1,000 test photographs, where about a point either
+way is chance; with random weights, only time is compared. Rows marked † were measured while other processes used
+more than 5 % of the processor.
 """
 
 
 def render(measurements: Sequence[Measurement], groups: Sequence[str]) -> str:
-    """The whole page.
+    """Return the whole page.
 
     Args:
-        measurements: What there is.
+        measurements: The measurements to show.
         groups: The names of all groups, in order; those without a measurement are listed as not run.
     """
     find_callbacks = {group: [m for m in measurements if belongs(m.name, group)] for group in groups}
@@ -42,7 +42,7 @@ def render(measurements: Sequence[Measurement], groups: Sequence[str]) -> str:
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown.
+    """Return a table in Markdown.
 
     >>> print(table(("a", "b"), [("1", "2")]), end="")
     | a | b |
@@ -58,7 +58,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def figure(row: Row, value: float) -> str:
-    """A row's value in its unit.
+    """Return a row's value with its unit.
 
     >>> figure(Row("", 1.234, 1, 2), 1.234), figure(Row("", -0.4, -1, 1, unit="points"), -0.4)
     ('1.23', '-0.4 points')
@@ -67,7 +67,7 @@ def figure(row: Row, value: float) -> str:
 
 
 def percent(accuracy: float | None) -> str:
-    """As people write it; a dash where there is none."""
+    """Return a percentage with its sign; a dash for None."""
     return "–" if accuracy is None else f"{accuracy:.1%}".replace("%", " %")
 
 

@@ -1,4 +1,4 @@
-"""What was measured: candidates side by side, and the rows that compare two of them."""
+"""Measurements: candidates side by side, and the rows that compare two of them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Unit = Literal["×", "points"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One of those that ran in turn.
+    """One of the candidates that ran in turn.
 
     Attributes:
-        name: Whose, and in which precision.
-        values: Speeds, or seconds, a round each.
-        accuracies: Shares of the test images that it has right, a run each; none where weights are random.
+        name: Library and precision.
+        values: Speeds or seconds, one per round.
+        accuracies: Accuracy on the test images, one per run; empty with random weights.
     """
 
     name: str
@@ -27,23 +27,23 @@ class Candidate:
 
     @property
     def accuracy(self) -> float | None:
-        """The mean; None where there is none."""
+        """Mean accuracy; None if there is none."""
         return mean(self.accuracies) if self.accuracies else None
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure that is worth quoting.
+    """One figure to quote.
 
     Attributes:
         what: What is compared with what.
         value: The ratio, or the difference in points.
         low: The lowest of the rounds.
         high: The highest of the rounds.
-        target: What it is held to; None where it is only told.
+        target: The value to reach; None if there is no target.
         at_most: Whether the target is an upper bound.
         unit: "×" for a ratio, "points" for a difference between accuracies.
-        accuracies: Of the two that are compared, where both have one.
+        accuracies: Of the two that are compared, if both have one.
     """
 
     what: str
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def is_met(self) -> bool | None:
-        """Whether it reaches its target; None where it has none.
+        """Whether it reaches its target; None without a target.
 
         >>> Row("store / bare backbone", 0.95, 0.9, 1.0, target=0.9).is_met
         True
@@ -69,14 +69,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a measurement was made under.
+    """The conditions of a measurement.
 
     Attributes:
         date: Day and time of its end.
         machine: Processor, cores, memory and versions.
         rounds: How often each candidate ran.
-        quick: Whether with a tenth of the work, which says that it runs and not how fast.
-        others: Share of the processor's time that other processes took meanwhile; None where nobody counts it.
+        quick: Whether with a tenth of the work, which shows that it runs, not how fast.
+        others: Share of the processor's time that other processes used meanwhile; None if it was not counted.
     """
 
     date: str
@@ -87,7 +87,7 @@ class Conditions:
 
     @property
     def disturbed(self) -> bool:
-        """Whether other processes took so much that a figure may be another on a quiet machine."""
+        """Whether other processes used so much that the figures may differ on a quiet machine."""
         return self.others is not None and self.others > 0.05
 
 
@@ -96,13 +96,13 @@ class Measurement:
     """Candidates that ran side by side.
 
     Attributes:
-        name: Of its group, then its own: "extraction/vgg16".
+        name: The group's name, then its own: "extraction/vgg16".
         title: What was done, and on what.
         unit: Of the candidates' values: "images/s", "s".
         candidates: In the order in which they ran.
-        rows: What is to be quoted of it.
-        command: What repeats it.
-        remarks: What one must know to read it.
+        rows: The figures to quote.
+        command: The command that repeats it.
+        remarks: Notes for the reader.
         conditions: Filled in by `python -m benchmarks`.
     """
 
@@ -119,14 +119,14 @@ class Measurement:
 def times_as_fast(
     ours: Candidate, other: Candidate, unit: str, target: float | None = None, what: str | None = None
 ) -> Row:
-    """How many times as fast one is as another: the ratio of their medians, and the range of the rounds' ratios.
+    """Return how many times as fast one is as another: ratio of medians, and range of the rounds' ratios.
 
     Args:
-        ours: The one.
-        other: The other, from the same rounds.
-        unit: Of their values; of seconds, fewer are faster.
-        target: At least so much.
-        what: "ours / other", where it is not given.
+        ours: The first.
+        other: The second, from the same rounds.
+        unit: Of their values; with seconds, less is faster.
+        target: The lower bound to reach.
+        what: The row's name; "ours / other" by default.
     """
     pairs = list(zip(ours.values, other.values, strict=True))
     ratios = [b / a if unit == "s" else a / b for a, b in pairs]
@@ -143,7 +143,7 @@ def times_as_fast(
 
 
 def points_more(ours: Candidate, other: Candidate, target: float | None = None, what: str | None = None) -> Row:
-    """By how many points of accuracy one is better than another: the mean over the runs, and their range."""
+    """Return by how many points of accuracy one is better: the mean over the runs, and their range."""
     differences = [100 * (a - b) for a, b in zip(ours.accuracies, other.accuracies, strict=True)]
     return Row(
         what or f"accuracy: {ours.name} less {other.name}",
@@ -157,13 +157,13 @@ def points_more(ours: Candidate, other: Candidate, target: float | None = None, 
 
 
 def growth(what: str, small: tuple[float, ...], large: tuple[float, ...], target: float | None = None) -> Row:
-    """How much more the large one takes: the ratio of medians, and the range of the rounds' ratios."""
+    """Return how much more the large one takes: ratio of medians, and range of the rounds' ratios."""
     ratios = [b / a for a, b in zip(small, large, strict=True)]
     return Row(what, median(large) / median(small), min(ratios), max(ratios), target, at_most=True)
 
 
 def belongs(name: str, group: str) -> bool:
-    """Whether a name is a group's or within it.
+    """Return whether a name is a group's or within it.
 
     >>> belongs("cached_cut/vgg16", "cached_cut"), belongs("cached_cut/vgg16", "cached")
     (True, False)
@@ -172,7 +172,7 @@ def belongs(name: str, group: str) -> bool:
 
 
 def keep(measurement: Measurement, folder: Path) -> None:
-    """Writes a measurement beside the others, whole or not at all."""
+    """Save a measurement next to the others, completely or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{measurement.name.replace('/', '.')}.json"
     beside = path.with_suffix(".part")
@@ -181,12 +181,12 @@ def keep(measurement: Measurement, folder: Path) -> None:
 
 
 def kept(folder: Path) -> list[Measurement]:
-    """The measurements of a folder, by name."""
+    """Return the measurements of a folder, sorted by name."""
     return [from_json(json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
 
 
 def from_json(fields: dict[str, Any]) -> Measurement:
-    """A measurement from the plain values that `keep` writes."""
+    """Make a measurement from the plain values that `keep` writes."""
     conditions = fields["conditions"]
     return Measurement(
         **{

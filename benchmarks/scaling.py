@@ -1,4 +1,4 @@
-"""One and two processes on the cores of one machine, a thread each: frozen backbone and fine-tuning under DDP.
+"""One and two processes on one machine, one thread each: frozen backbone and fine-tuning under DDP.
 
 Lightning starts the second process by running this module again; the first one answers.
 """
@@ -19,7 +19,7 @@ from benchmarks.settings import Settings
 def run(
     data: str, weights: str, processes: int, regime: str, images: int, batch_size: int
 ) -> dict[str, Any] | None:
-    """Images a second in training; None in every process but the first."""
+    """Return images per second in training; None in every process but the first."""
     import torch
     from lightning.pytorch import Trainer
 
@@ -37,7 +37,7 @@ def run(
     torch.manual_seed(0)
     folder = ImageFolderDataModule(data, batch_size=batch_size // processes, max_samples=images, num_workers=0)
     kind = FineTuningClassifier if regime == "fine-tuning" else FrozenBackboneClassifier
-    model = kind("squeezenet1_1", weights, pool="avg")
+    model = kind("squeezenet1_1", weights=weights, pool="avg")
     timer = StepTimer()
     unfreeze = [StagedUnfreeze({0: ["head", *model.backbone.stage_names]})] if regime == "fine-tuning" else []
     trainer = Trainer(
@@ -60,7 +60,7 @@ def run(
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    """For `python -m benchmarks`."""
+    """Measure for `python -m benchmarks`."""
     found = []
     kinds = {"1 process, 1 thread": (1, 1), "2 processes, 1 thread each": (2, 1), "1 process, 2 threads": (1, 2)}
     for regime in ("frozen backbone", "fine-tuning"):
@@ -82,8 +82,8 @@ def measure(settings: Settings) -> list[Measurement]:
         rows = (times_as_fast(two, one, "images/s"), times_as_fast(two, threaded, "images/s"))
         title = f"SqueezeNet 1.1, {regime} in several processes"
         remark = (
-            "Batches of 32 in all. Each process decodes its own images, without workers. Lightning does not "
-            "wait for the second process that it starts, whose work may so be counted as that of others."
+            "Batches of 32 in total. Each process decodes its own images, without workers. Lightning does not "
+            "wait for the second process that it starts, so its work may be counted as that of others."
         )
         name = f"scaling/{regime.replace(' ', '-')}"
         command = settings.command("scaling")

@@ -3,7 +3,7 @@
     lightning-transfer compare --out comparison
     python -m benchmarks.screenshots --logdir comparison/logs
 
-Wants `chromium` on the PATH, and playwright, which is in the dev extra.
+Needs `chromium` on the PATH, and playwright, which is in the dev extra.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ SECONDS = 60
 
 @contextmanager
 def tensorboard(logdir: str) -> Iterator[str]:
-    """The address of a TensorBoard that has read these logs."""
+    """Start a TensorBoard; yield its address once it has read these logs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = [f"--logdir={logdir}", "--host=127.0.0.1", f"--port={port}"]
-    # So it answers only when it has read the logs.
+    # It answers only once it has read the logs.
     flags += ["--load_fast=false", "--reload_task=blocking", "--reload_interval=0"]
     with subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", *flags], stderr=subprocess.DEVNULL
@@ -53,13 +53,13 @@ def tensorboard(logdir: str) -> Iterator[str]:
 
 
 def settle(page: Page) -> None:
-    """Lets images load and movements end."""
+    """Wait until images have loaded and animations have ended."""
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(3000)
 
 
 def scalars(page: Page) -> Locator:
-    """All of the curves, as they are."""
+    """Show all curves."""
     expect(page.locator("scalar-card").first).to_be_visible()
     page.get_by_label("Ignore outliers in chart scaling").uncheck()
     smoothing = page.locator(".scalars-smoothing input.slider-input")
@@ -71,42 +71,42 @@ def scalars(page: Page) -> Locator:
 
 
 def hparams(page: Page) -> Locator:
-    """A row a run."""
+    """Show one row per run."""
     expect(page.locator("#sessionGroupsTable").get_by_text("fine_tuning").first).to_be_visible()
     return page.locator("#sessionGroupsTable")
 
 
 def found(page: Page) -> Locator:
-    """What an old tab's filter of tags has found."""
+    """Return what an old tab's filter of tags has found."""
     return page.locator("tf-category-paginated-view").filter(has_text="Tags matching")
 
 
 def images(page: Page) -> Locator:
-    """All runs'."""
+    """Show the images of all runs."""
     expect(found(page).locator("img").first).to_have_js_property("complete", True)
     return found(page)
 
 
 def of_fine_tuning(page: Page) -> Locator:
-    """One run's."""
+    """Show the images of one run."""
     page.locator("tf-runs-selector input").first.fill("fine_tuning")
     return images(page)
 
 
 def in_full(page: Page) -> Locator:
-    """One run's, so large that captions can be read."""
+    """Show the images of one run, large enough for captions."""
     page.get_by_role("checkbox", name="Show actual image size").click()
     return of_fine_tuning(page)
 
 
 def precision_recall(page: Page) -> Locator:
-    """A chart a class."""
+    """Show one chart per class."""
     expect(found(page).locator("tf-pr-curve-card")).to_have_count(2)
     return found(page)
 
 
 def graph(page: Page) -> Locator:
-    """Opened down to the stages."""
+    """Show the graph, expanded down to the stages."""
     for name in ("TransferNetwork", "TransferNetwork/Backbone[backbone]"):
         box = page.locator(f"tf-graph-scene g.node[data-name='{name}']")
         expect(box).to_be_visible()
@@ -114,12 +114,12 @@ def graph(page: Page) -> Locator:
         page.wait_for_timeout(2000)
     page.get_by_text("Fit to screen").click()
     page.wait_for_timeout(2000)
-    page.locator("tf-graph-scene").click(position={"x": 5, "y": 500})  # beside it, so that nothing is chosen
+    page.locator("tf-graph-scene").click(position={"x": 5, "y": 500})  # next to it, so that nothing is selected
     return page.locator("tf-graph-board")
 
 
 def projector(page: Page) -> Locator:
-    """Fine-tuning's features, coloured by class."""
+    """Show the features of fine-tuning, coloured by class."""
     inside = page.frame_locator("iframe").frame_locator("iframe").locator("vz-projector")
     runs = inside.locator("vz-projector-data-panel paper-dropdown-menu").first
     expect(inside).to_contain_text("Points:")
@@ -133,7 +133,7 @@ def projector(page: Page) -> Locator:
 
 @dataclass(frozen=True)
 class Shot:
-    """A tab, the tags that its filter finds, what prepares it and says what is shown of it, the window's size."""
+    """A tab, the tags to filter, the function that prepares it and returns what to show, the window's size."""
 
     tab: str
     tags: str
@@ -155,7 +155,7 @@ SHOTS = {
 
 
 def save(png: bytes, path: Path) -> None:
-    """As wide as a page, in as many colours as fit into 200 kB."""
+    """Save at page width, with as many colours as fit into 200 kB."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
     if image.width > WIDTH:
         image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
@@ -167,12 +167,12 @@ def save(png: bytes, path: Path) -> None:
 
 
 def main(logdir: str, out: str = "docs", only: tuple[str, ...] = ()) -> None:
-    """Takes them.
+    """Take the screenshots.
 
     Args:
         logdir: The logs of a comparison.
         out: Where monitoring_<name>.png go.
-        only: Some of the names; all of them where none is given.
+        only: Some of the names; all if empty.
     """
     expect.set_options(timeout=SECONDS * 1000)
     arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]

@@ -1,4 +1,4 @@
-"""What all groups of `python -m benchmarks` are told."""
+"""Settings of all groups of `python -m benchmarks`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """What all groups are told.
+    """Settings of all groups.
 
     Attributes:
         real: The folder with real photographs and weights.
@@ -28,12 +28,12 @@ class Settings:
 
     @property
     def images(self) -> Path:
-        """2,000 photographs to train on, 1,000 to validate on, 1,000 to test on."""
+        """The folder of 2,000 training, 1,000 validation and 1,000 test photographs."""
         return self.real / "data" / "cats_and_dogs_small"
 
     @contextmanager
     def fewer_if_quick(self) -> Iterator[Path]:
-        """The photographs; or a copy of every tenth, for a while."""
+        """Yield the photographs' folder; with `quick`, a temporary copy of every tenth."""
         if not self.quick:
             yield self.images
             return
@@ -47,11 +47,11 @@ class Settings:
 
     @property
     def weights(self) -> Path:
-        """SqueezeNet 1.1's, trained on ImageNet, without the classifier."""
+        """The file of SqueezeNet 1.1's ImageNet weights, without the classifier."""
         return self.real / "weights" / "squeezenet1_1-imagenet-features.pth"
 
     def some(self, count: int) -> int:
-        """So many, or a tenth, at least one.
+        """Return `number`; with `quick` a tenth of it, at least one.
 
         >>> Settings(Path(), Path(), quick=True).some(600), Settings(Path(), Path()).some(600)
         (60, 600)
@@ -59,6 +59,6 @@ class Settings:
         return max(1, count // 10) if self.quick else count
 
     def command(self, group: str) -> str:
-        """What repeats a group."""
+        """Return the command that repeats a group."""
         quick = " --quick true" if self.quick else ""
         return f"python -m benchmarks --real FOLDER --only '[{group}]' --rounds {self.rounds}{quick}"

@@ -1,8 +1,8 @@
-"""How long `fit` takes to its first training step, beyond what importing Lightning's command line costs.
+"""Time of `fit` until its first training step, without the import of Lightning's command line.
 
     python -m benchmarks.startup fit --config configs/feature_extraction.yaml
 
-The arguments are those of `lightning-transfer`; run them once before, so that the features are there.
+The arguments are those of `lightning-transfer`; run them once before, so that the store exists.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import lightning.pytorch.cli  # noqa: E402, F401  # its cost is the yardstick
 
 imported = time.perf_counter()
 
-from lightning_transfer import Backbone, cli  # noqa: E402
+from lightning_transfer import Backbone  # noqa: E402
+from lightning_transfer.cli import main as cli  # noqa: E402
 from lightning_transfer.training.classifier import Classifier  # noqa: E402
 
 
 def report(self: Classifier, batch: object, batch_idx: int) -> None:
-    """Prints and ends the process, in place of the first training step."""
+    """Print and end the process, instead of the first training step."""
     beyond = time.perf_counter() - imported
     print(f"importing Lightning's command line: {imported - start:.2f} s")
     print(f"from there to the first training step: {beyond:.2f} s; images through the backbone: {passes:,}")
@@ -31,7 +32,7 @@ def report(self: Classifier, batch: object, batch_idx: int) -> None:
 
 
 def count(self: Backbone, images: object) -> object:
-    """Counts real images; shapes are found with images that have no numbers."""
+    """Count real images, not the meta tensors with which shapes are found."""
     global passes
     passes += 0 if images.is_meta else len(images)  # type: ignore[attr-defined, arg-type]
     return forward(self, images)  # type: ignore[arg-type]

@@ -1,10 +1,10 @@
-"""Training steps of the second and the third regime, against the same steps in a loop by hand.
+"""Training steps of the second and the third regime, compared with the same steps in a hand-written loop.
 
     python -m benchmarks.steps
 
-Images are random and lie in memory: what is compared is what a step costs, not how files are decoded. Both take
-them from the same DataLoader: batches that lie ready make any loop's steps faster, ResNet18's by a tenth, and no
-run on images has them.
+Images are random and in memory: this compares the cost of a step, not decoding. Both take them from the same
+DataLoader. Prepared batches would make any loop's steps faster, ResNet18's by a tenth, but no run on images has
+them.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ Regime = Literal["frozen backbone", "fine-tuning"]
 
 
 class StepTimer(Callback):
-    """Times a fit's training steps from the first one's start to the last one's end, and nothing around them."""
+    """Time a fit's training steps, without what is around them."""
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Begins with the second step; the first one makes what later ones reuse."""
+        """Start the clock at the second step; the first one allocates what later ones reuse."""
         if batch_idx == 1:
             self.start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Ends before validation and checkpoints."""
+        """Stop the clock before validation and checkpoints."""
         self.seconds = time.perf_counter() - self.start
 
 
 def by_hand(model: Classifier, loader: DataLoader[Any], bf16: bool) -> Callable[[], float]:
-    """The same network, loader, and optimizer for the same parameters; each step counts the right answers too."""
+    """Train the same network with the same loader and optimizer; each step counts the right answers, too."""
     backbone, head = copy.deepcopy(model.backbone), copy.deepcopy(model.head)
     unfrozen = [stage for stage in (*backbone.stages.values(), head) if is_trainable(stage)]
     optimizer = torch.optim.AdamW([p for stage in unfrozen for p in stage.parameters()], lr=1e-4, fused=True)
@@ -81,7 +81,7 @@ def by_hand(model: Classifier, loader: DataLoader[Any], bf16: bool) -> Callable[
 
 
 def ours(model: Classifier, loader: DataLoader[Any], precision: Precision, regime: Regime) -> Callable[[], float]:
-    """The Trainer, with everything that the modules bring along, the audit included."""
+    """Train with the Trainer and all default callbacks, including the audit."""
 
     def work() -> float:
         timer = StepTimer()
@@ -102,14 +102,14 @@ def compared(
     precision: Precision,
     command: str = "python -m benchmarks.steps",
 ) -> list[Measurement]:
-    """Both regimes on each backbone; so many steps a round."""
+    """Measure both regimes on each backbone."""
     found = []
     for backbone, steps in backbones.items():
         images = torch.randint(0, 256, (steps * batch_size, 3, 150, 150), dtype=torch.uint8)
         labels = torch.arange(len(images)) % 2
         loader = DataLoader(TensorDataset(images, labels), batch_size)
         for regime, kind in (("frozen backbone", FrozenBackboneClassifier), ("fine-tuning", FineTuningClassifier)):
-            model = kind(backbone, weights=None)
+            model = kind(backbone, weights=None, num_classes=2, image_size=150)
             model.backbone.requires_grad_(False)
             if regime == "fine-tuning":
                 model.backbone.stages[model.backbone.stage_names[-1]].requires_grad_(True)
@@ -117,7 +117,7 @@ def compared(
             hand, fit = side_by_side(
                 title,
                 {
-                    "loop by hand": by_hand(model, loader, precision == "bf16-mixed"),
+                    "hand-written loop": by_hand(model, loader, precision == "bf16-mixed"),
                     "Trainer.fit": ours(model, loader, precision, regime),
                 },
                 rounds,
@@ -125,14 +125,14 @@ def compared(
                 self_timed=True,
             ).values()
             row = times_as_fast(fit, hand, "steps/s", target=0.9)
-            remarks = (f"{steps} steps a round on random images in memory; random weights: time alone.",)
+            remarks = (f"{steps} steps per round on random images; random weights, so only time is compared.",)
             name = f"steps/{backbone}-{regime.replace(' ', '-')}"
             found.append(Measurement(name, title, "steps/s", (hand, fit), (row,), command, remarks))
     return found
 
 
 def measure(settings: Settings) -> list[Measurement]:
-    """For `python -m benchmarks`: epochs as long as the README's."""
+    """Measure for `python -m benchmarks`: epochs as long as the README's."""
     steps = {"squeezenet1_1": 100, "resnet18": 60, "vgg16": 20}
     backbones = {backbone: max(3, settings.some(number)) for backbone, number in steps.items()}
     return compared(backbones, settings.rounds, 20, default_precision(), settings.command("steps"))
@@ -145,14 +145,14 @@ def main(
     batch_size: int = 20,
     precision: Precision | None = None,
 ) -> None:
-    """Measure, and print how many times as fast as the loop's steps ours are.
+    """Measure, and print how many times as fast ours are as the loop's.
 
     Args:
-        backbones: Networks of torchvision, with random numbers in place of weights.
-        steps: A round.
+        backbones: Networks of torchvision, with random weights.
+        steps: Per round.
         rounds: How often each runs.
         batch_size: For both.
-        precision: For both; the machine's own, where it is not given.
+        precision: For both; None for the machine's default.
     """
     print_rows(compared(dict.fromkeys(backbones, steps), rounds, batch_size, precision or default_precision()))
 

@@ -1,4 +1,4 @@
-"""Side by side: each candidate in turn, round after round, in one process."""
+"""Run candidates side by side: each in turn, round after round, in one process."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ Precision = Literal["32-true", "bf16-mixed"]
 def side_by_side(
     title: str, candidates: dict[str, Callable[[], float]], rounds: int, unit: str, self_timed: bool = False
 ) -> dict[str, Candidate]:
-    """Runs the candidates A B A B …, and prints each one's speed.
+    """Run the candidates A B A B …, and print each one's speed.
 
     Args:
         title: Of the table.
         candidates: By name; each does its work once and returns how many units it did.
         rounds: How often each runs.
         unit: "images", "epochs", …
-        self_timed: Whether each returns units a second instead, since some of its work is not to count.
+        self_timed: Whether each returns units per second instead, because some of its work must not count.
 
     Returns:
-        The speeds of each, in units a second, by name.
+        The speeds of each, in units per second, by name.
     """
     speeds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
@@ -58,7 +58,7 @@ def side_by_side(
 
 
 def timed(work: Callable[[], float]) -> Callable[[], float]:
-    """The same work, but it returns units a second."""
+    """Wrap a candidate so that it returns units per second."""
 
     def speed() -> float:
         start = time.perf_counter()
@@ -69,7 +69,7 @@ def timed(work: Callable[[], float]) -> Callable[[], float]:
 
 
 def quiet_trainer(precision: Precision, max_epochs: int | None = None) -> Trainer:
-    """A Trainer on the CPU that neither saves, logs, draws nor warns."""
+    """Make a Trainer on the CPU that neither saves, logs, shows progress nor warns."""
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return Trainer(
@@ -84,7 +84,7 @@ def quiet_trainer(precision: Precision, max_epochs: int | None = None) -> Traine
 
 
 def print_rows(measurements: Sequence[Measurement]) -> None:
-    """For a group that is run as a command of its own."""
+    """Print the rows of a group that runs as its own command."""
     for measurement in measurements:
         for row in measurement.rows:
             print(f"{measurement.title}: {row.what}: {row.value:.2f} ({row.low:.2f} – {row.high:.2f})")
@@ -92,7 +92,7 @@ def print_rows(measurements: Sequence[Measurement]) -> None:
 
 
 def machine() -> str:
-    """Versions and machine, in a line."""
+    """Return versions and machine, in one line."""
     return (
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, lightning {lightning.__version__}, "
         f"Pillow {PIL.__version__}, Python {platform.python_version()}; {_processor()}, {os.cpu_count()} cores, "

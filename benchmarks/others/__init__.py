@@ -1,1 +1,1 @@
-"""Workers that run in the environments of other libraries; they import nothing of this one."""
+"""Workers that run in the environments of other libraries; they import nothing from this one."""

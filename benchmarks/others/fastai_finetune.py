@@ -26,15 +26,15 @@ from torch import nn
 
 
 class WithoutValidation(Callback):
-    """Epochs are timed without it."""
+    """Skip validation, since epochs are timed without it."""
 
     def before_validate(self) -> None:
-        """Ends it before it begins."""
+        """Cancel validation before it begins."""
         raise CancelValidException
 
 
 def network(weights: str) -> nn.Sequential:
-    """The same as the others': torchvision's features with the given weights, and the same kind of head."""
+    """Make the others' network: torchvision's features with the given weights, and the same head."""
     whole = torchvision.models.squeezenet1_1(weights=None)
     whole.load_state_dict(torch.load(weights, weights_only=True), strict=False)
     pool = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]

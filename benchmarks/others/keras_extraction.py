@@ -23,7 +23,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def images(root: str, batch_size: int, count: int) -> Iterator[Any]:
-    """A dataset a split, each with a third of the images."""
+    """Make one dataset per split, each with a third of the images."""
     for split in SPLITS:
         dataset = keras.utils.image_dataset_from_directory(
             os.path.join(root, split),  # noqa: PTH118
@@ -36,13 +36,13 @@ def images(root: str, batch_size: int, count: int) -> Iterator[Any]:
 
 
 def by_the_book(backbone: keras.Model, dataset: Any) -> np.ndarray:
-    """`predict` for each batch, the images made ready before it."""
+    """Call `predict` for each batch, with the images prepared before."""
     ready = keras.applications.vgg16.preprocess_input
     return np.concatenate([backbone.predict(ready(images), verbose=0) for images, _ in dataset])
 
 
 def all_at_once(backbone: keras.Model, dataset: Any) -> np.ndarray:
-    """`predict` for the dataset, which makes the images ready meanwhile."""
+    """Call `predict` once for the dataset, which prepares images meanwhile."""
     ready = keras.applications.vgg16.preprocess_input
     return backbone.predict(dataset.map(lambda images, _: ready(images)), verbose=0)
 

@@ -1,1 +1,1 @@
-"""Animals and things drawn by code, for runs that need neither a network nor photographs."""
+"""Animals and things drawn by code, for runs without internet and photographs."""

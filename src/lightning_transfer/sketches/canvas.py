@@ -1,7 +1,7 @@
-"""A canvas that remembers what was drawn on it, and paints it later at any place and size.
+"""A canvas that records what is drawn on it, and paints it later at any place and size.
 
-The drawer works in units of its own (y points down). Only when all is drawn is the extent known; then the subject
-can be placed in the frame the same way for every class, so that neither place nor size tells what it is.
+Drawing code uses its own units (y points down). Once everything is drawn, the extent is known, and the subject can
+be placed in the frame the same way for every class, so that neither place nor size reveals the class.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Colour = tuple[int, int, int]
 Points = NDArray[np.float64]
 Path = Points | Sequence[tuple[float, float]]
 Box = tuple[int, int, int, int]  # left, top, right, bottom, in pixels
-Sketcher = Callable[[np.random.Generator, int], tuple[Image.Image, Box]]  # draws an image of some size
+Sketcher = Callable[[np.random.Generator, int], tuple[Image.Image, Box]]  # draws an image of a given size
 
 BLACK: Colour = (28, 25, 27)
 WHITE: Colour = (244, 240, 234)
@@ -27,7 +27,7 @@ PINK: Colour = (226, 148, 150)
 
 _STEPS = 4
 _TIMES = np.arange(_STEPS)[:, None] / _STEPS
-# Catmull-Rom: a curve through its points, so that outlines can be written down as what they pass through.
+# Catmull-Rom: the curve passes through its points, so outlines are written as such points.
 _SPLINE = np.hstack([_TIMES**0, _TIMES, _TIMES**2, _TIMES**3]) @ (
     np.array([[0, 2, 0, 0], [-1, 0, 1, 0], [2, -5, 4, -1], [-1, 3, -3, 1]]) / 2
 )
@@ -37,13 +37,13 @@ _CAP = np.linspace(0, math.pi, 6)[1:-1]
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Mixes two colours; a share of 1 is all of the second."""
+    """Mix two colours; with share=1 the result is the second."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
 def ellipse(x: float, y: float, width: float, height: float, angle: float = 0.0) -> Points:
-    """The outline of an ellipse with these half axes, turned by an angle in degrees."""
+    """Return the outline of an ellipse with these half axes, rotated by an angle in degrees."""
     points = _CIRCLE * (width, height)
     if angle:
         cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
@@ -52,14 +52,14 @@ def ellipse(x: float, y: float, width: float, height: float, angle: float = 0.0)
 
 
 def blob(path: Path) -> Points:
-    """A smooth closed curve through the points."""
+    """Return a smooth closed curve through the points."""
     points = np.asarray(path, dtype=np.float64)
     around = np.concatenate([points[-1:], points, points[:2]])
     return _through(around)
 
 
 def curve(path: Path) -> Points:
-    """A smooth open curve through the points."""
+    """Return a smooth open curve through the points."""
     points = np.asarray(path, dtype=np.float64)
     around = np.concatenate([2 * points[:1] - points[1:2], points, 2 * points[-1:] - points[-2:-1]])
     return np.concatenate([_through(around), points[-1:]])
@@ -72,7 +72,7 @@ def _through(around: Points) -> Points:
 
 
 def symmetric(half: Path) -> Points:
-    """A smooth closed curve from its right half, given from top to bottom."""
+    """Return a smooth closed curve from its right half, given from top to bottom."""
     right = np.asarray(half, dtype=np.float64)
     left = right[::-1] * (-1, 1)
     inner = left[np.abs(left[:, 0]) > 1e-9]
@@ -80,7 +80,7 @@ def symmetric(half: Path) -> Points:
 
 
 def limb(path: Path, widths: Sequence[float]) -> Points:
-    """The outline of a smooth line whose half width changes from point to point, with round ends."""
+    """Return the outline of a smooth line with round ends, whose half width changes from point to point."""
     points = curve(path)
     steps = np.diff(points, axis=0)
     along = np.concatenate([steps[:1], steps[:-1] + steps[1:], steps[-1:]])
@@ -93,7 +93,7 @@ def limb(path: Path, widths: Sequence[float]) -> Points:
 
 
 def fuzzy(outline: Points, amount: float, rng: np.random.Generator) -> Points:
-    """Makes an outline furry: single points stick out by up to an amount."""
+    """Make an outline furry: points stick out by up to `amount`."""
     around = np.concatenate([outline[-1:], outline, outline[:1]])
     steps = around[2:] - around[:-2]
     across = steps[:, ::-1] * (1, -1) / (np.hypot(steps[:, 0], steps[:, 1])[:, None] + 1e-9)
@@ -125,7 +125,7 @@ class _Mark:
 
 @dataclass(frozen=True, slots=True)
 class _Inside:
-    """Marks of which only what lies inside an outline is painted, more or less opaque."""
+    """Marks that are painted only inside an outline, more or less opaque."""
 
     outline: Points
     marks: list[_Mark]
@@ -133,10 +133,10 @@ class _Inside:
 
 
 class Canvas:
-    """What was drawn, in the drawer's units.
+    """What was drawn, in the drawing code's units.
 
     Args:
-        rng: Where all the chance in the drawing comes from.
+        rng: Source of all randomness in the drawing.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -150,7 +150,7 @@ class Canvas:
     def moved(
         self, x: float, y: float, scale: float = 1.0, angle: float = 0.0, mirrored: bool = False
     ) -> Iterator[None]:
-        """Draws a part in units of its own, whose origin lies at a point of the present units."""
+        """Draw a part in its own units, whose origin is a point of the current units."""
         before = self._matrix, self._offset, self._scale
         cosine, sine = scale * math.cos(math.radians(angle)), scale * math.sin(math.radians(angle))
         inner = np.array([[cosine, sine], [-sine, cosine]])
@@ -169,47 +169,47 @@ class Canvas:
         return placed
 
     def fill(self, outline: Path, colour: Colour, edge: Colour | None = None, edge_width: float = 0.05) -> None:
-        """Fills a shape, and draws along its edge if the edge has a colour."""
+        """Fill a shape, and draw its edge if the edge has a colour."""
         self._steps.append(_Mark(self._placed(outline), colour, 0.0, edge, edge_width * self._scale))
 
     def line(self, path: Path, colour: Colour, width: float = 0.05) -> None:
-        """Draws an open line."""
+        """Draw an open line."""
         self._steps.append(_Mark(self._placed(path), colour, width * self._scale))
 
     def inside(
         self, outline: Path, shapes: Sequence[Path], colour: Colour, opacity: float = 1.0, width: float = 0.0
     ) -> None:
-        """Draws shapes of one colour (lines if there is a width), of which only what lies in the outline shows."""
+        """Draw shapes of one colour (lines if there is a width), only inside the outline."""
         marks = [_Mark(self._placed(shape), colour, width * self._scale) for shape in shapes]
         self._steps.append(_Inside(self._placed(outline), marks, opacity))
 
     def shade(self, outline: Points, colour: Colour, opacity: float = 0.25, depth: float = 0.16) -> None:
-        """Darkens a shape along its lower right edge, which makes it look round."""
+        """Darken a shape along its lower right edge, so that it looks round."""
         middle = outline.mean(axis=0)
         lit = (outline - middle) * (1 - depth * 0.4) + middle - (outline.max(axis=0) - middle) * depth
-        # A ring: the outline, then the lit part the other way round, joined by a seam of no width.
+        # A ring: the outline, then the lit part in reverse order, joined by a seam of zero width.
         ring = np.concatenate([outline, outline[:1], lit[:1], lit[::-1], outline[:1]])
         self.inside(outline, [ring], colour, opacity)
 
     def solid(self, outline: Path, colour: Colour) -> None:
-        """Fills a shape that has an edge and some shading."""
+        """Fill a shape with an edge and some shading."""
         points = np.asarray(outline, dtype=np.float64)
         self.fill(points, colour, mix(colour, BLACK, 0.55))
         self.shade(points, mix(colour, BLACK, 0.7), 0.28)
 
     def extent(self) -> tuple[Points, Points]:
-        """The least and the greatest x and y of all that was drawn."""
+        """Return the smallest and largest x and y of everything drawn."""
         filled = [step.points for step in self._steps if isinstance(step, _Mark) and not step.width]
         points = np.concatenate(filled)
         return points.min(axis=0), points.max(axis=0)
 
     def paint(self, image: Image.Image, matrix: Points, offset: Points) -> Box:
-        """Paints all on an image.
+        """Paint everything on an image.
 
         Args:
             image: An RGB image, painted in place.
-            matrix: Turns a row of the drawer's units into pixels.
-            offset: The pixel of the drawer's origin.
+            matrix: Converts a row of the drawing code's units to pixels.
+            offset: The pixel of the origin.
 
         Returns:
             The part of the image that the drawing covers: left, top, right, bottom.

@@ -1,4 +1,4 @@
-"""Coats: colours and patterns of fur, the same for every animal, so that a coat does not tell whose it is."""
+"""Coats: colours and patterns of fur, the same for every animal, so that a coat does not reveal the class."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PALETTE: dict[str, Colour] = {
     "cream": (232, 208, 168),
 }
 PATTERNS = ("plain", "tabby", "patched", "spots", "points", "bib")
-# On a part whose bounding box goes from -1 to 1; made once, since curves take time.
+# On a part whose bounding box is -1 to 1; made once, since curves take time.
 _STRIPES: dict[str, list[Points]] = {
     "head": [limb([(x, -1.05), (x * 0.8, -0.5)], [0.09, 0.03]) for x in (-0.36, 0.0, 0.36)]
     + [limb([(x, y), (x * 0.57, y + 0.05)], [0.07, 0.02]) for x in (-1.05, 1.05) for y in (0.1, 0.36)],
@@ -48,7 +48,7 @@ class Coat:
     """Colours and pattern of an animal's fur.
 
     Args:
-        base: What most of it looks like.
+        base: Its main colour.
         second: Stripes, spots, patches, or the tips of legs, ears and tail.
         light: Muzzle and chest.
         pattern: One of PATTERNS.
@@ -63,24 +63,24 @@ class Coat:
 
     @property
     def edge(self) -> Colour:
-        """The colour of outlines."""
+        """Return the colour of outlines."""
         return mix(self.base, BLACK, 0.55)
 
     @property
     def tip(self) -> Colour:
-        """The colour of ears, feet and the end of the tail."""
+        """Return the colour of ears, feet and the end of the tail."""
         if self.pattern == "points":
             return self.second
         return self.light if self.pattern == "bib" else self.base
 
 
 def any_coat(rng: np.random.Generator, *names: str, pattern: str | None = None) -> Coat:
-    """Draws a coat.
+    """Draw a random coat.
 
     Args:
-        rng: Where the chance comes from.
-        names: Names of colours in PALETTE that the base may have; without any, all.
-        pattern: One of PATTERNS; without it, any.
+        rng: Source of randomness.
+        names: Colours in PALETTE to choose the base from; all if empty.
+        pattern: One of PATTERNS; None for any.
     """
     colours = names or tuple(PALETTE)
     base = PALETTE[colours[int(rng.integers(len(colours)))]]
@@ -105,14 +105,14 @@ def _tinted(colour: Colour, rng: np.random.Generator) -> Colour:
 
 
 def dress(canvas: Canvas, outline: Points, coat: Coat, part: str = "body", colour: Colour | None = None) -> None:
-    """Draws a part of an animal with its fur.
+    """Draw a part of an animal with its fur.
 
     Args:
         canvas: Where to draw.
         outline: The part's outline.
         coat: Colours and pattern.
         part: "body", "head", "ear", "neck", "limb" or "tail", which differ in their marks.
-        colour: Another colour than the coat's base.
+        colour: Used instead of the coat's base colour.
     """
     rng, base = canvas.rng, colour or coat.base
     furry = fuzzy(outline, coat.shag, rng) if coat.shag > 0.02 else outline
@@ -134,7 +134,7 @@ def dress(canvas: Canvas, outline: Points, coat: Coat, part: str = "body", colou
 
 
 def _marks(pattern: str, part: str, rng: np.random.Generator) -> list[Points]:
-    """A pattern's marks on a part whose bounding box goes from -1 to 1."""
+    """Return a pattern's marks on a part whose bounding box is -1 to 1."""
     if pattern == "tabby":
         if part == "head":
             return _STRIPES["head"]

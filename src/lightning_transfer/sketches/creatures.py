@@ -1,7 +1,7 @@
-"""Images of many classes other than cats and dogs, on which a small network can learn what pets are seen by.
+"""Images of many classes other than cats and dogs, to pretrain a small network on.
 
-Many are mammals with the coats, poses and scenes of cats and dogs, so that here too a network must look at ears,
-eyes and muzzles.
+Many are mammals with the coats, poses and scenes of cats and dogs, so that a network must learn to look at ears,
+eyes and muzzles, as it must with pets.
 """
 
 from __future__ import annotations

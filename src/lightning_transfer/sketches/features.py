@@ -1,4 +1,4 @@
-"""Ears, eyes, noses, muzzles and whiskers of mammals, in the units of the head that bears them."""
+"""Ears, eyes, noses, muzzles and whiskers of mammals, in the units of their head."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ _MASK = symmetric([(0, -0.05), (0.45, -0.28), (0.95, 0.1), (0.6, 0.34), (0, 0.15
 
 
 def draw_ear(canvas: Canvas, mammal: Mammal, front: bool, spread: float = 1.0) -> None:
-    """Draws a right ear.
+    """Draw a right ear.
 
     Args:
         canvas: Where to draw.
         mammal: Whose ear.
-        front: Whether what lies before the head is drawn now, or what lies behind it; an ear is one or the other.
-        spread: Its width, less than 1 for a head that is seen from the side.
+        front: Whether to draw what is in front of the head or what is behind it; an ear is one or the other.
+        spread: Its width; less than 1 for a head seen from the side.
     """
     if front != (mammal.ears in _HANGING):
         return
@@ -78,7 +78,7 @@ def draw_ear(canvas: Canvas, mammal: Mammal, front: bool, spread: float = 1.0) -
 
 
 def draw_eye(canvas: Canvas, mammal: Mammal, x: float, y: float, side: int = 1, narrow: float = 1.0) -> None:
-    """Draws an eye; side is 1 for the right one, -1 for the left one; narrow is less than 1 for a side view."""
+    """Draw an eye; side is 1 for the right one, -1 for the left one; narrow is less than 1 for a side view."""
     size = mammal.eye_size
     with canvas.moved(x, y, size):
         look = canvas.rng.uniform(-0.1, 0.1)
@@ -95,7 +95,7 @@ def draw_eye(canvas: Canvas, mammal: Mammal, x: float, y: float, side: int = 1, 
 
 
 def draw_around_eyes(canvas: Canvas, mammal: Mammal) -> None:
-    """Draws a mask or dark patches round the eyes, which lie at y = 0."""
+    """Draw a mask or dark patches around the eyes, which are at y = 0."""
     if "mask" in mammal.extras:
         canvas.fill(_MASK, mammal.coat.second)
     if "patches" in mammal.extras:
@@ -104,7 +104,7 @@ def draw_around_eyes(canvas: Canvas, mammal: Mammal) -> None:
 
 
 def draw_whiskers(canvas: Canvas, mammal: Mammal, x: float, y: float, sides: tuple[int, ...] = (-1, 1)) -> None:
-    """Draws whiskers to both sides of a point, or to one."""
+    """Draw whiskers on both sides of a point, or on one."""
     if mammal.whiskers <= 0:
         return
     base = mammal.coat.base
@@ -117,14 +117,14 @@ def draw_whiskers(canvas: Canvas, mammal: Mammal, x: float, y: float, sides: tup
 
 
 def draw_muzzle(canvas: Canvas, mammal: Mammal) -> None:
-    """Draws muzzle, nose, mouth, tongue and whiskers as seen from the front, round the point (0, 0)."""
+    """Draw muzzle, nose, mouth, tongue and whiskers as seen from the front, around the point (0, 0)."""
     coat, (wide, high) = mammal.coat, mammal.muzzle
     colour = coat.second if coat.pattern == "points" else coat.light
     line = mix(colour, BLACK, 0.75)
     if mammal.tongue:
         canvas.fill(_TONGUE * (1.0, high), (224, 108, 118), (150, 60, 70), 0.04)
     if mammal.snout > 0.6:
-        # A long snout comes towards the viewer: a bridge between the eyes, and one big round muzzle.
+        # A long snout points at the viewer: a bridge between the eyes, and one big round muzzle.
         shape = _BRIDGE * (wide, high)
         canvas.fill(shape, colour, mix(colour, BLACK, 0.35), 0.04)
         canvas.shade(shape, mix(colour, BLACK, 0.7), 0.25)

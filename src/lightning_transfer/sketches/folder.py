@@ -18,7 +18,7 @@ from lightning_transfer.utils.files import build_folder
 from lightning_transfer.utils.machine import usable_cores
 
 NOTE = "sketches.json"
-VERSION = 1  # of the drawing code: another one makes other images of the same seed
+VERSION = 1  # of the drawing code: another version draws other images for the same seed
 JPEG_QUALITY = 90
 
 
@@ -27,9 +27,9 @@ class SketchFolder:
     """What a folder of sketches holds.
 
     Attributes:
-        root: Where it is, or shall be.
-        draw: What draws an image of each class; the classes' names.
-        samples: Images a class, by split.
+        root: Where it is or will be.
+        draw: Class names, and the function that draws an image of each.
+        samples: Images per class, by split.
         image_size: H and W, in pixels.
         seed: Which images.
     """
@@ -41,16 +41,16 @@ class SketchFolder:
     seed: int
 
     def build(self) -> None:
-        """Draws the images, where they are not there yet; whole, or not at all.
+        """Draw the images if they do not exist yet, completely or not at all.
 
         Raises:
-            DataError: Something else lies at `root`, or it cannot be written.
+            DataError: `root` holds something else, or it cannot be written.
         """
         settings = ", ".join(f"{name} {value}" for name, value in self._settings.items())
         build_folder(self.root, self._is_built, self._draw_all, f"sketches ({settings})")
 
     def boxes(self) -> dict[str, Box]:
-        """Where the animal or thing is, by the image's path below `root`."""
+        """Return the box of the animal or thing, by the image's path below `root`."""
         return {path: (box[0], box[1], box[2], box[3]) for path, box in self._note()["boxes"].items()}
 
     @property
@@ -81,14 +81,14 @@ class SketchFolder:
         ]
         for split, name in {(split, name) for split, name, _ in plan}:
             (folder / split / name).mkdir(parents=True)
-        # Drawing keeps a core busy, so one worker a core; a DataLoader has them already.
+        # Drawing keeps a core busy: one worker per core, from a DataLoader.
         loader = DataLoader(_Drawing(self, folder, plan), batch_size=None, num_workers=usable_cores())
         boxes = dict(track(loader, "Drawing the images", total=len(plan)))
         (folder / NOTE).write_text(json.dumps({**self._settings, "boxes": boxes}))
 
 
 class _Drawing(Dataset[tuple[str, Box]]):
-    """Item i draws and writes image i of a plan, and says where the animal is."""
+    """Item i draws and writes image i of a plan, and is the box of the animal."""
 
     def __init__(self, sketches: SketchFolder, folder: Path, plan: list[tuple[str, str, int]]) -> None:
         self.sketches = sketches

@@ -35,7 +35,7 @@ _PROFILE_TONGUE = blob([(-0.4, -0.1), (-0.12, -0.1), (-0.1, 0.36), (-0.34, 0.34)
 
 
 def draw_face(canvas: Canvas, mammal: Mammal, turn: float) -> None:
-    """Draws a head from the front.
+    """Draw a head from the front.
 
     Args:
         canvas: Where to draw.
@@ -63,7 +63,7 @@ def draw_face(canvas: Canvas, mammal: Mammal, turn: float) -> None:
     if "wool" in mammal.extras:
         for x, y in ((-0.5, -0.72), (0.5, -0.72), (0.0, -0.95)):
             canvas.fill(ellipse(x, y, 0.42, 0.36), coat.light, coat.edge)
-    # What sticks out further moves further when the head turns.
+    # Parts that stick out more move more when the head turns.
     muzzle_x, muzzle_y = 0.55 * turn, low - mammal.muzzle[1] * 0.92
     eye_y = min(-0.06, muzzle_y - mammal.muzzle[1] * 0.8 - mammal.eye_size * 0.7)
     with canvas.moved(0.3 * turn, eye_y):
@@ -88,7 +88,7 @@ def _ears(canvas: Canvas, mammal: Mammal, front: bool) -> None:
 
 
 def draw_profile(canvas: Canvas, mammal: Mammal) -> None:
-    """Draws a head from the side, looking to the right."""
+    """Draw a head from the side, looking to the right."""
     coat, reach = mammal.coat, 0.78 + mammal.snout
     low = 0.42 + 0.3 * mammal.muzzle[1]
     if "mane" in mammal.extras:
@@ -132,7 +132,7 @@ def draw_profile(canvas: Canvas, mammal: Mammal) -> None:
         size = mammal.nose_size
         canvas.fill(ellipse(reach + 0.02, 0.08, wide * size, high * size), mammal.nose_colour, BLACK, 0.03)
         draw_whiskers(canvas, mammal, reach - 0.3, 0.26, (-1, 1) if mammal.snout < 0.4 else (-1,))
-    # An ear that hangs, or a round one, sits further back, or it would cover the eye.
+    # A hanging or round ear sits further back; otherwise it would cover the eye.
     back = {"floppy": -1.12, "round": -1.0}.get(mammal.ears, -0.72)
     with canvas.moved(back, 0.0):
         for front in (False, True):

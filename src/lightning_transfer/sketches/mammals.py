@@ -24,12 +24,12 @@ _TAILS: dict[str, tuple[list[tuple[float, float]], list[float]]] = {
 
 
 def draw_mammal(canvas: Canvas, mammal: Mammal, pose: str | None = None) -> None:
-    """Draws a mammal.
+    """Draw a mammal.
 
     Args:
         canvas: Where to draw.
         mammal: What it looks like.
-        pose: One of POSES; without it, any.
+        pose: One of POSES; None for any.
     """
     pose = pose or POSES[int(canvas.rng.choice(len(POSES), p=_CHANCES))]
     match pose:
@@ -65,7 +65,7 @@ def _tail(canvas: Canvas, mammal: Mammal, x: float, y: float, angle: float = 0.0
 
 
 def _leg(canvas: Canvas, mammal: Mammal, path: list[tuple[float, float]], thick: float, far: bool = False) -> None:
-    """Draws a leg, with a foot at the path's end."""
+    """Draw a leg, with a foot at the path's end."""
     coat = mammal.coat
     colour = mix(coat.base, BLACK, 0.22) if far else coat.base
     foot = mix(coat.tip, BLACK, 0.22) if far else coat.tip

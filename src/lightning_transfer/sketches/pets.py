@@ -1,7 +1,7 @@
-"""Cats and dogs: which traits make a mammal the one or the other.
+"""Cats and dogs: which traits make a mammal one or the other.
 
-Coats, poses, places and light are drawn alike for both. Single traits overlap: some dogs have pointed ears, some
-cats round pupils or no whiskers to be seen.
+Coats, poses, places and light have the same distribution for both. Single traits overlap: some dogs have pointed
+ears, some cats have round pupils or no visible whiskers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _one_of(rng: np.random.Generator, *values: str) -> str:
 
 
 def cat(rng: np.random.Generator) -> Mammal:
-    """Draws a cat's traits."""
+    """Draw random traits of a cat."""
     round_eyes = rng.random() < 0.15
     return Mammal(
         coat=any_coat(rng),
@@ -54,7 +54,7 @@ def cat(rng: np.random.Generator) -> Mammal:
 
 
 def dog(rng: np.random.Generator) -> Mammal:
-    """Draws a dog's traits."""
+    """Draw random traits of a dog."""
     return Mammal(
         coat=any_coat(rng),
         ears=_one_of(rng, "floppy", "floppy", "floppy", "tipped", "pointed"),
@@ -83,10 +83,10 @@ def dog(rng: np.random.Generator) -> Mammal:
 
 
 def draw_cat(rng: np.random.Generator, size: int = 150) -> tuple[Image.Image, Box]:
-    """Draws an image of a cat.
+    """Draw an image of a cat.
 
     Args:
-        rng: Where all the chance comes from: the same state gives the same pixels.
+        rng: Source of all randomness: the same state gives the same pixels.
         size: Pixels along each side.
 
     Returns:
@@ -104,7 +104,7 @@ def draw_cat(rng: np.random.Generator, size: int = 150) -> tuple[Image.Image, Bo
 
 
 def draw_dog(rng: np.random.Generator, size: int = 150) -> tuple[Image.Image, Box]:
-    """Draws an image of a dog, as draw_cat does of a cat."""
+    """Draw an image of a dog; see `draw_cat`."""
     canvas = Canvas(rng)
     draw_mammal(canvas, dog(rng))
     return render(canvas, size)

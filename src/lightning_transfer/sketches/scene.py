@@ -1,6 +1,6 @@
-"""What surrounds a subject: background, clutter, shadow, things in front of it, light and noise.
+"""The surroundings of a subject: background, clutter, shadow, things in front of it, light and noise.
 
-Nothing here knows what the subject is, so nothing here can tell it.
+This code does not know the subject's class, so the surroundings cannot reveal it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _SHADOW: Colour = (30, 28, 34)
 
 
 def any_colour(rng: np.random.Generator) -> Colour:
-    """Draws a colour that is neither glaring nor nearly black."""
+    """Draw a random colour that is neither glaring nor nearly black."""
     hue, saturation, value = rng.random(), rng.uniform(0.05, 0.62), rng.uniform(0.3, 0.95)
     waves = (max(0.0, min(1.0, abs((hue + third) % 1 * 6 - 3) - 1)) for third in (0, 2 / 3, 1 / 3))
     red, green, blue = (round(255 * value * (1 - saturation + saturation * wave)) for wave in waves)
@@ -109,7 +109,7 @@ _PLACES: tuple[Callable[[ImageDraw.ImageDraw, int, np.random.Generator, Colour],
 
 
 def _clutter(draw: ImageDraw.ImageDraw, size: int, rng: np.random.Generator) -> None:
-    """Things that lie about; some look like ears, eyes or whiskers, on purpose."""
+    """Draw clutter; some of it looks like ears, eyes or whiskers, on purpose."""
     for x, y, extent, angle in rng.random((int(rng.integers(0, 9)), 4)):
         x, y, extent, colour = x * size, y * size, (0.04 + 0.13 * extent) * size, any_colour(rng)
         match int(rng.integers(7)):
@@ -148,12 +148,12 @@ def _background(size: int, rng: np.random.Generator) -> Image.Image:
     if rng.random() < 0.3:
         image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.5, 2.5)))
     whole = size * _OVERSAMPLING
-    # Halved again at the end, which gives the same pixels back.
+    # Halved again at the end, which restores the same pixels.
     return image.resize((whole, whole), Image.Resampling.NEAREST)
 
 
 def _shadow(image: Image.Image, box: Box, rng: np.random.Generator) -> None:
-    """A soft-looking shadow on the ground under the subject."""
+    """Draw a soft shadow on the ground under the subject."""
     left, top, right, bottom = box
     wide, high = (right - left) * 0.5, (bottom - top) * 0.09
     mask = Image.new("L", (round(wide * 2.2), round(high * 2.2) + 1))
@@ -167,7 +167,7 @@ def _shadow(image: Image.Image, box: Box, rng: np.random.Generator) -> None:
 
 
 def _in_front(image: Image.Image, box: Box, rng: np.random.Generator) -> None:
-    """A stick, leaves, a box or a fence before the subject."""
+    """Draw a stick, leaves, a box or a fence in front of the subject."""
     draw, whole = ImageDraw.Draw(image), image.width
     left, top, right, bottom = box
     extent, colour = max(right - left, bottom - top), any_colour(rng)
@@ -201,10 +201,10 @@ def _in_front(image: Image.Image, box: Box, rng: np.random.Generator) -> None:
 
 
 def _lit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light from one side, a cast of colour, haze, blur and noise."""
+    """Apply light from one side, a colour cast, haze, blur and noise."""
     if rng.random() < 0.25:
         image = image.filter(ImageFilter.BoxBlur(rng.uniform(0.2, 0.8)))
-    # Rows of 3 × width numbers: numpy is slow where the last axis has but three.
+    # Rows of 3 × width numbers: numpy is slow if the last axis has only three.
     high, wide = image.height, image.width
     slope = rng.uniform(-0.28, 0.28, 2).astype(np.float32)
     ramp = np.linspace(-1, 1, wide, dtype=np.float32)
@@ -221,7 +221,7 @@ def _lit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def render(canvas: Canvas, size: int) -> tuple[Image.Image, Box]:
-    """Places what was drawn on a canvas in a scene.
+    """Place what was drawn on a canvas in a scene.
 
     Args:
         canvas: The subject.

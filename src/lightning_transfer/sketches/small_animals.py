@@ -1,4 +1,4 @@
-"""Birds, fish, insects and the like, each drawn in a few strokes in units of its own."""
+"""Birds, fish, insects and the like, each drawn with a few strokes in its own units."""
 
 from __future__ import annotations
 

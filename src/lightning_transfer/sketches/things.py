@@ -1,4 +1,4 @@
-"""Plants, buildings, vehicles and household things, each drawn in a few strokes in units of its own."""
+"""Plants, buildings, vehicles and household things, each drawn with a few strokes in its own units."""
 
 from __future__ import annotations
 

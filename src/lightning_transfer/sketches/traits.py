@@ -1,4 +1,4 @@
-"""What tells one mammal from another."""
+"""The traits that distinguish mammals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning_transfer.sketches.coats import Coat
 
 @dataclass(frozen=True)
 class Mammal:
-    """What a mammal looks like: which values the traits take decides whether it is a cat, a dog, a cow or a mouse.
+    """How a mammal looks: the values of its traits make it a cat, a dog, a cow or a mouse.
 
     Lengths are in head radii.
 
