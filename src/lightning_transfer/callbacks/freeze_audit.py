@@ -103,7 +103,8 @@ class FreezeAudit(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare after the last epoch, before callbacks that average weights exchange them."""
-        if self._before is not None and find_callbacks(trainer, WeightAveraging) and trainer.fit_loop.done:
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if last and self._before is not None and find_callbacks(trainer, WeightAveraging):
             self._compare(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

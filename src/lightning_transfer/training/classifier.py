@@ -430,9 +430,7 @@ class Classifier(LightningModule):
         self.task = TASKS[name](self.num_classes, options["label_smoothing"], options["class_weights"])
         self.network.activation = self.task.activation
         losses = {"train": self.task.training_loss, "validation": self.task.loss, "test": self.task.loss}
-        self.scores = nn.ModuleDict(
-            {f"{split}_scores": EpochScores(split, self.task, loss) for split, loss in losses.items()}
-        )
+        self.scores = {split: EpochScores(split, self.task, loss) for split, loss in losses.items()}
 
     def _read_start(self) -> None:
         """Take the backbone from `init_from`, or check that of `head_from`; the head follows once it is made."""
@@ -448,7 +446,7 @@ class Classifier(LightningModule):
         self.class_names = self._start["class_names"]
 
     def _scores(self, split: str) -> EpochScores:
-        return cast(EpochScores, self.scores[f"{split}_scores"])
+        return self.scores[split]
 
     def _log_scores(self, scores: dict[str, Tensor]) -> None:
         for name, value in scores.items():

@@ -161,11 +161,13 @@ SCORES = ("loss", "accuracy", "auroc", "f1")  # of each task
 TASKS: dict[TaskName, type[Task]] = {"single_label": Task, "multi_label": MultiLabelTask}
 
 
-class EpochScores(nn.Module):
+class EpochScores:
     """The loss and scores of one split over an epoch.
 
     The metrics are updated every `CHUNK` samples and at the epoch's end: memory stays flat, and a head's training
     step does not pay for an update. Under several processes the scores are those of all samples.
+
+    It is no submodule of the module that it belongs to: weight averaging would average the metrics too.
 
     Args:
         split: Prefix of the scores' names: "train/accuracy".
@@ -174,11 +176,9 @@ class EpochScores(nn.Module):
     """
 
     def __init__(self, split: str, task: Task, loss: Loss) -> None:
-        super().__init__()
         self.split = split
         self.metrics = MetricCollection(task.metrics(), prefix=f"{split}/")
         self.mean_loss = MeanMetric(nan_strategy="disable")  # the default leaves NaN out
-        # Bound methods, so that the task does not become a submodule here too.
         self._loss, self._probabilities, self._hard_labels = loss, task.probabilities, task.hard_labels
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._samples = 0  # that wait
@@ -220,6 +220,8 @@ class EpochScores(nn.Module):
         self._waiting.clear()
         self._samples = 0
         # One value a sample, since with this nan_strategy torchmetrics ignores weights.
+        for metric in (self.metrics, self.mean_loss):
+            metric.to(logits.device)
         self.mean_loss.update(self._loss(logits, labels).expand(len(labels)))
         self.metrics.update(self._probabilities(logits), self._hard_labels(labels))
         self._updated = True
