@@ -89,7 +89,8 @@ def stopped(number, owner, name, call, words):
 STEP = (FrozenBackboneClassifier, "training_step")
 PLACES = {
     "in the second epoch": (signal.SIGINT, *STEP, 8),
-    "while its file is renamed": (signal.SIGTERM, os, "fsync", 11),
+    # The digest of the last file is gone then, and the new file beside it.
+    "before its file is renamed": (signal.SIGTERM, os, "fsync", 14),
 }
 
 
