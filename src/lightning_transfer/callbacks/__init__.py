@@ -1,1 +1,1 @@
-"""What a Trainer calls: unfreezing by stages, and the audit that frozen is frozen."""
+"""Callbacks: staged unfreezing, the freeze audit, history, seeds, and the stop on non-finite losses."""

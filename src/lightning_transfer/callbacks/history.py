@@ -15,7 +15,7 @@ from lightning_transfer.utils.files import whole_file
 
 
 class History(Callback):
-    """Keeps what was logged in each epoch of a fit, and how long its epochs took.
+    """Keep what each epoch of a fit logged, and how long it took.
 
     Beside the checkpoints it leaves `metrics.csv`, which grows with each epoch, and at the end `curves.png`;
     nothing where the Trainer saves no checkpoints. It travels in checkpoints, so that a run that was stopped and
@@ -39,30 +39,30 @@ class History(Callback):
             self.epochs, self.seconds, self._ended, self._validation = [], 0.0, None, {}
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
+        """Start the clock."""
         self._take()
         self._start = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the validation's scores: a run that goes on from a checkpoint made now does not validate again."""
+        """Keep the validation scores: a run resumed from a checkpoint made now does not validate again."""
         if not trainer.sanity_checking:
             scores = trainer.callback_metrics.items()
             self._validation = {name: float(value) for name, value in scores if name.startswith("val")}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops the clock; a module logs some of the scores only after this."""
+        """Stop the clock; modules log some scores only after this."""
         self.seconds += time.perf_counter() - self._start
         self._ended = trainer
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the scores of the last epoch, and draws the curves."""
+        """Take the scores of the last epoch, and plot the curves."""
         self._take()
         if self.epochs:
             self._write(trainer)  # after the first epoch its folder was not there yet
         self._draw(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Draws what there was up to then."""
+        """Plot the curves so far."""
         self._take()
         self._draw(trainer)
 
@@ -72,7 +72,7 @@ class History(Callback):
         return {"epochs": self.epochs, "seconds": self.seconds, "validation": self._validation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on with an earlier history."""
+        """Continue an earlier history."""
         self.epochs, self.seconds = list(state_dict["epochs"]), state_dict["seconds"]
         self._validation = dict(state_dict["validation"])
 
@@ -109,7 +109,7 @@ class History(Callback):
 
 
 def _checkpoint_folder(trainer: Trainer) -> Path | None:
-    """Where the first process saves; None for the others, and before there is a checkpoint."""
+    """Return rank 0's checkpoint folder; None on other ranks, and before there is one."""
     callback = trainer.checkpoint_callback
     if not trainer.is_global_zero or not isinstance(callback, ModelCheckpoint) or callback.dirpath is None:
         return None

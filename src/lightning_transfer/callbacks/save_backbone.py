@@ -1,4 +1,4 @@
-"""Keeps the backbone of a fit as a file of weights, with where they come from."""
+"""Save the backbone of a fit as a weights file that says where it comes from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning_transfer.models.saving import save_weights
 
 
 class SaveBackbone(Callback):
-    """When a fit ends, writes the module's `backbone` under torchvision's keys, as float16.
+    """At the end of a fit, write the module's `backbone` under torchvision's keys, as float16.
 
     The file's metadata say which network it is of, how it was trained (the module's hyperparameters, epochs),
     what it reached, when, and with which version of torch.
@@ -30,7 +30,7 @@ class SaveBackbone(Callback):
         self.monitor = monitor
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the file, in one process."""
+        """Write the file, on rank 0."""
         if not trainer.is_global_zero:
             return
         backbone = pl_module.backbone

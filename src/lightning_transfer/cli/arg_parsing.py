@@ -35,7 +35,7 @@ class CommandParser(ArgumentParser):
     """A parser that names the nearest right key where one is wrong, also to the parsers of classes within."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the parsing as the class above does; an inner parser's message is complete."""
+        """End the parsing with the nearest right key added; an inner parser's message is complete."""
         wrong = UNKNOWN_KEY.match(message)
         if wrong and not isinstance(ex, ArgumentError):
             parser = getattr(ex, "subcommand_parser", self)
@@ -45,7 +45,7 @@ class CommandParser(ArgumentParser):
 
 
 def own_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Takes out the flags that any command has, wherever they stand: `--debug` and `--allow-import PACKAGE`.
+    """Take out the flags of every command, in any position: `--debug` and `--allow-import PACKAGE`.
 
     Returns:
         The other arguments, and the packages.
@@ -104,7 +104,7 @@ def paragraph(message: str) -> str:
 
 
 def _nearest_key(key: str, known: Iterable[str]) -> str:
-    """Of a dotted key it is the first part that is wrong which counts, among those beside it."""
+    """Suggest a key by the first wrong part of a dotted key, compared with the parts beside it."""
     parts, paths = key.split("."), [other.split(".") for other in known]
     for place, name in enumerate(parts):
         beside = dict.fromkeys(path[place] for path in paths if path[:place] == parts[:place] != path)

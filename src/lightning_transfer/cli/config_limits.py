@@ -1,4 +1,4 @@
-"""What a config, and whatever else a command line names, may reach: local files, and classes of a few packages."""
+"""Limits of what configs and command lines may name: local files, and classes of a few packages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAUNCHERS = (
 
 
 def limit_configs(packages: Sequence[str] = ()) -> None:
-    """Sets the limits for all parsers of this process; names are checked before anything is imported.
+    """Set the limits for all parsers of this process; names are checked before anything is imported.
 
     An object is refused, too, whose name is allowed but which another package defines, such as `torch.os.system`.
 
@@ -44,7 +44,7 @@ def limit_configs(packages: Sequence[str] = ()) -> None:
 
 
 def refuse_functions(config: Any) -> None:
-    """Looks through what was parsed, before anything of it is called.
+    """Refuse functions in what was parsed, before anything is called.
 
     The allowed packages have functions that run files or load pickled objects, and some of their classes call
     whatever function they are given.
@@ -68,7 +68,7 @@ def refuse_functions(config: Any) -> None:
 
 
 def _loaded(path: str) -> Any:
-    """What a dotted name stands for, where its module is there already; nothing is imported."""
+    """Return what a dotted name stands for, if its module is loaded; nothing is imported."""
     module, _, name = path.rpartition(".")
     names = [name]
     while module and module not in sys.modules:

@@ -42,7 +42,7 @@ from lightning_transfer.utils.machine import default_precision
 
 @dataclass
 class FeatureOptions:
-    """Where and how a backbone's outputs are kept.
+    """How a backbone's outputs are stored.
 
     Args:
         root: The folder of feature stores; null for none: every image then goes through the backbone each time.
@@ -166,7 +166,7 @@ class TransferCLI(LightningCLI):
         print(self.trainer.extract(backbone, datamodule, options.root, options))  # noqa: T201
 
     def before_fit(self) -> None:
-        """Extracts the features, if the model trains on them; draws what is wanted."""
+        """Extract the features, if the model trains on them, and add the plots."""
         self._check_last()
         self._serve_features(fitting=True)
         plots: Plots = self._get(self.config_init, "plots")
@@ -174,7 +174,7 @@ class TransferCLI(LightningCLI):
         callbacks_of(self.trainer)[:0] = plots.callbacks()
 
     def before_validate(self) -> None:
-        """Extracts the features, if the model takes them."""
+        """Extract the features, if the model takes them."""
         self._check_last()
         self._serve_features()
 
@@ -234,7 +234,7 @@ class TransferCLI(LightningCLI):
 
 
 def run(program: str, description: str, arguments: Sequence[str]) -> None:
-    """Reads the command line's arguments, and does what they say."""
+    """Run one of Lightning's commands."""
     TransferCLI(
         args=list(arguments),
         parser_class=TransferParser,

@@ -127,7 +127,7 @@ def _own_command(name: str, arguments: Sequence[str]) -> None:
 
 
 def _complaint(error: Exception, debug: bool) -> tuple[str, int]:
-    """What is said of an error, and the exit code."""
+    """Return the message for an error, and the exit code."""
     if mendable := _mendable(error):
         return _plain(mendable), 2 if isinstance(mendable, UsageError) else 1
     if isinstance(error, ArgumentError):

@@ -1,4 +1,4 @@
-"""How the command line ends when it is told to from outside."""
+"""Lightning changes the exit codes of stopped runs; restore 130 (Ctrl-C) and 143 (SIGTERM)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from types import FrameType
 
 @contextmanager
 def ends_by_signals() -> Iterator[None]:
-    """SIGTERM, as Ctrl-C, stops what is under way at once, and the program exits with 143 or 130.
+    """Stop at once on SIGTERM or Ctrl-C, and exit with 143 or 130.
 
-    Nothing is saved on the way: files and checkpoints are whole or not there at every moment, and in the middle of
-    an epoch there is nothing that a run could go on from exactly. A second SIGTERM does not wait for the tidying.
-    Under SLURM, which has signals of its own to put a job back into the queue, SIGTERM stays Lightning's.
+    Nothing is saved: files and checkpoints are whole at every moment, and a run could not resume exactly from
+    within an epoch. A second SIGTERM skips the clean-up. Under SLURM, which uses signals to requeue jobs,
+    Lightning handles SIGTERM.
     """
     received: list[int] = []
 
@@ -33,7 +33,7 @@ def ends_by_signals() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except SystemExit as leaving:
-        # Lightning makes a 1 of the one and, where it comes at an unlucky moment, a 0 of the other.
+        # Lightning exits with 1 for the one and, at some moments, with 0 for the other.
         if isinstance(leaving.__context__, KeyboardInterrupt):
             sys.exit(128 + signal.SIGINT)
         if received:

@@ -1,1 +1,1 @@
-"""Arrays and numbers in, tables and figures out."""
+"""Comparison of the regimes, and of a backbone's stages, on one's own images."""

@@ -129,7 +129,9 @@ def _claimed(root: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
     note = root / "arguments.json"
     if note.is_file():
         noted = json.loads(note.read_text())
-        other = [f"{name}={noted[name]} and not {new}" for name, new in arguments.items() if noted[name] != new]
+        other = [
+            f"{name}={noted.get(name)} and not {new}" for name, new in arguments.items() if noted.get(name) != new
+        ]
         if other:
             raise DataError(f"{root} holds a comparison with {', '.join(other)}: pass another out, or remove it.")
     root.mkdir(parents=True, exist_ok=True)

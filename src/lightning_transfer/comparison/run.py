@@ -81,7 +81,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where its checkpoints and results lie."""
+        """The folder of its checkpoints and results."""
         return self.root / self.regime / f"seed_{self.images.seed}"
 
     @property
@@ -91,11 +91,11 @@ class Run:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has run to its end before."""
+        """Whether it has finished before."""
         return (self.folder / "outcome.json").is_file()
 
     def outcome(self) -> Outcome:
-        """What it reached; trains first where that has not been done, or goes on where it was stopped."""
+        """Return the result; train first, or resume, where it has not finished."""
         if not self.is_done:
             self._execute()
         fields = json.loads((self.folder / "outcome.json").read_text())
@@ -216,7 +216,7 @@ def _forget_peak_memory() -> None:
 
 
 def _peak_memory() -> int:
-    """Of this process, in bytes; since the peak was forgotten on Linux, since the process began elsewhere."""
+    """Return this process's peak memory in bytes: since its reset on Linux, since the process began elsewhere."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

@@ -22,7 +22,7 @@ FILL = (124, 116, 104)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training image; the default is the set of Chollet's book (1st edition, 5.2.5).
+    """Random changes of a training image; the default is the set of Chollet's book (1st edition, 5.2.5).
 
     Where an image is turned or shifted away, a neutral gray appears (the book repeats the outermost pixels).
 
@@ -60,7 +60,7 @@ class Augmentation:
                 raise DataError(f"augmentation.{name}={value}: wanted a number from 0 (none) to {limit:g}.")
 
     def __call__(self, image: Image.Image, seed: Sequence[int]) -> Image.Image:
-        """Changes an image.
+        """Change an image.
 
         Args:
             image: An RGB image.

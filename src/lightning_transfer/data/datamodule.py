@@ -159,7 +159,7 @@ class ImageDataModule(LightningDataModule):
         return len(self.index.splits[self._existing(split)])
 
     def class_counts(self, split: str = "train") -> tuple[int, ...]:
-        """How many images of each class a split has, K numbers; one with two labels counts for both."""
+        """Count the images of each class of a split, K numbers; one with two labels counts for both."""
         return self.index.class_counts(self._existing(split))
 
     def dataset(self, split: str) -> ImageDataset:
@@ -176,7 +176,7 @@ class ImageDataModule(LightningDataModule):
         return split
 
     def loader(self, split: str, shuffle: bool = False, augmentation: Augmentation | None = None) -> Loader:
-        """Batches of one split; order and augmentation depend on seed and epoch alone."""
+        """Make a loader of one split; order and augmentation depend on seed and epoch alone."""
         images = self.dataset(split)
         dataset: Dataset[tuple[Tensor, Target]] = images
         sampler = EpochSampler(len(images), self.seed, shuffle)

@@ -51,7 +51,7 @@ class UnreadableImageError(DataError):
 
 
 def load_image(path: str | Path, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decodes a whole image, upright, as RGB.
+    """Decode a whole image, upright, as RGB.
 
     JPEG, PNG, WebP and BMP, told by their content. The EXIF orientation is applied, 16-bit gray is scaled to
     8 bit, transparency is laid on white.
@@ -91,7 +91,7 @@ def load_image(path: str | Path, at_least: int | None = None, max_pixels: int = 
 
 
 def _opened(file: IO[bytes]) -> ImageFile:
-    """Reads the header alone."""
+    """Read only the header."""
     file.seek(0)
     start = file.read(16)
     file.seek(0)
@@ -129,7 +129,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resize_image(image: Image.Image, image_size: int, resize: Resize = "squash") -> Image.Image:
-    """Brings an image to `image_size` × `image_size` (bilinear, antialiased).
+    """Resize an image to `image_size` × `image_size` (bilinear, antialiased).
 
     Args:
         image: An RGB image.

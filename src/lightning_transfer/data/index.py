@@ -108,7 +108,7 @@ class ImageIndex:
         return len(self.class_names)
 
     def class_counts(self, split: str) -> tuple[int, ...]:
-        """How many images of each class a split has, K numbers; one with two labels counts for both."""
+        """Count the images of each class of a split, K numbers; one with two labels counts for both."""
         counts = [0] * self.num_classes
         for label in self.splits[split].labels:
             for i in label if isinstance(label, tuple) else (label,):

@@ -45,7 +45,7 @@ class EpochSampler(DistributedSampler[Any]):
             self.num_samples = len(range(self.rank, num_samples, self.num_replicas))
 
     def follow(self, trainer: Trainer | None) -> None:
-        """Takes over the epoch that a Trainer is about to run, which after a resume is not the first.
+        """Take the epoch that a Trainer is about to run, which after a resume is not the first.
 
         Lightning calls `set_epoch` only after it has made the iterator, whose workers draw batches at once.
         """
@@ -65,5 +65,5 @@ class EpochIndexSampler(EpochSampler):
     """The same order as (epoch, index), for a data set whose items change with the epoch."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """This rank's share of the current epoch."""
+        """Iterate over this rank's share of the current epoch."""
         return ((self.epoch, index) for index in super().__iter__())

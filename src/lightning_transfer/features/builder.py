@@ -44,7 +44,7 @@ class StoreBuilder:
         self._lock = FileLock(lock_of(path))
 
     def exists(self) -> bool:
-        """Whether the complete store is there already."""
+        """Return whether the complete store exists."""
         return (self.path / MANIFEST).is_file()
 
     def begin(self) -> bool:

@@ -42,7 +42,7 @@ class FeatureDataset(Dataset[Batch]):
         return len(self.labels)
 
     def __getitems__(self, places: list[tuple[int, int]]) -> Batch:
-        """What DataLoader calls, where there is one, in place of `__getitem__` for each sample."""
+        """Fetch a batch; DataLoader calls this instead of `__getitem__` for each sample."""
         epoch, _ = places[0]  # a batch is of one epoch
         indices = np.array([index for _, index in places])
         # In the order of the file, which a disk likes better, and then in the batch's.
@@ -127,7 +127,7 @@ class FeatureDataModule(LightningDataModule):
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image may have any number of classes."""
+        """Whether an image may have several labels, or none."""
         return self.store.multi_label
 
     @property
@@ -142,7 +142,7 @@ class FeatureDataModule(LightningDataModule):
 
     @property
     def resize(self) -> str:
-        """How the images were brought to their size, "squash" or "crop"."""
+        """How the images were resized, "squash" or "crop"."""
         return str(self.store.manifest.recipe["resize"])
 
     @property
@@ -152,7 +152,7 @@ class FeatureDataModule(LightningDataModule):
 
     @property
     def backbone_fingerprint(self) -> str:
-        """Of the backbone up to that stage, see `Backbone.fingerprint`."""
+        """The fingerprint of the backbone up to that stage, see `Backbone.fingerprint`."""
         return str(self.store.manifest.recipe["backbone_fingerprint"])
 
     @property
@@ -165,14 +165,14 @@ class FeatureDataModule(LightningDataModule):
         return len(self.store.paths(split))
 
     def class_counts(self, split: str = "train") -> tuple[int, ...]:
-        """How many samples of each class a split has, K numbers."""
+        """Count the samples of each class of a split, K numbers."""
         labels = self.store.labels(split)
         if self.multi_label:
             return tuple(labels.sum(axis=0).astype(int).tolist())
         return tuple(np.bincount(labels, minlength=self.num_classes).tolist())
 
     def loader(self, split: str, shuffle: bool = False) -> DataLoader[Batch]:
-        """Batches of one split; shuffled by (seed, epoch) where wanted.
+        """Make a loader of one split, shuffled by (seed, epoch) or in order.
 
         Reading is a copy out of the page cache, for which a worker process would cost more than it saves.
         """

@@ -201,7 +201,7 @@ def _manifest(
 
 
 def _images_fingerprint(datasets: dict[str, ImageDataset]) -> str:
-    """Of every image's split, path, label and bytes; a date alone changes nothing."""
+    """Hash every image's split, path, label and bytes; modification times do not count."""
     digest = hashlib.sha256()
     with ThreadPoolExecutor() as pool:
         for split, dataset in datasets.items():

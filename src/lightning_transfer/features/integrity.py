@@ -1,4 +1,4 @@
-"""Whether a store's arrays are those that were published.
+"""Checks of a store's arrays.
 
 Each opening compares size and first bytes (type and shape) of every array with the manifest. The sha256 of the
 arrays is written to the manifest when a store is published, and compared by `FeatureStore.verify` only, which is

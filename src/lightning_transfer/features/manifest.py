@@ -27,7 +27,7 @@ LARGEST = 2**40  # no view, channel, row or column of a sound store has such a n
 
 @dataclass(frozen=True)
 class SplitManifest:
-    """What one split of a store holds.
+    """Contents of one split of a store.
 
     Attributes:
         paths: N image files, below the data's root.
@@ -50,7 +50,7 @@ class SplitManifest:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a store is and what it was made from.
+    """Contents and origin of a store.
 
     Attributes:
         fingerprint: Of everything that determines the features.
@@ -108,7 +108,7 @@ def damaged(file: Path, what: str) -> StoreError:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Reads the manifest of a complete store.
+    """Read the manifest of a complete store.
 
     Args:
         path: The store's folder.
@@ -149,12 +149,12 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _labels(found: list[Any]) -> tuple[Any, ...]:
-    """Class indices as they are; lists of them as tuples."""
+    """Turn lists of class indices into tuples; single indices stay."""
     return tuple(tuple(label) if isinstance(label, list) else label for label in found)
 
 
 def _digest(fields: Mapping[str, Any]) -> str:
-    """Of the content: another layout of the same text changes nothing."""
+    """Hash the content; the layout of the text does not count."""
     return hashlib.sha256(json.dumps(fields).encode()).hexdigest()
 
 

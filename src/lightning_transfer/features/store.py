@@ -109,7 +109,7 @@ class FeatureStore:
 
     @property
     def multi_label(self) -> bool:
-        """Whether an image may have any number of classes."""
+        """Whether an image may have several labels, or none."""
         return self.manifest.multi_label
 
     def labels(self, split: str) -> npt.NDArray[Any]:

@@ -73,7 +73,7 @@ class FeatureWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Writes (B, C, h, w) features under the samples' indices."""
+        """Write (B, C, h, w) features under the samples' indices."""
         assert batch_indices is not None, "predict_step's samples are not numbered"
         features = prediction.float().cpu().numpy()
         indices = np.asarray(batch_indices)
@@ -84,7 +84,7 @@ class FeatureWriter(BasePredictionWriter):
             self.builder.write(self.splits[number], rows, features[chosen])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Publishes the store once every rank has written, and waits until it is seen."""
+        """Publish the store once every rank has written, and wait until all see it."""
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             self.builder.publish()

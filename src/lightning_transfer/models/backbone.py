@@ -22,7 +22,7 @@ from lightning_transfer.models.weights import find_weights, load_weights, read_w
 
 
 class Normalise(nn.Module):
-    """Brings images, uint8 or floating in [0, 1], to the range that a network was trained on.
+    """Normalise images, uint8 or floating in [0, 1], as a network was trained.
 
     Args:
         normalisation: Mean and standard deviation a channel.
@@ -99,7 +99,7 @@ class Backbone(nn.Module):
         return tuple(self.stages)
 
     def stage_index(self, stage: str) -> int:
-        """Where a stage stands in `stage_names`.
+        """Return the position of a stage in `stage_names`.
 
         Raises:
             BackboneError: There is no such stage; lists the names.
@@ -134,7 +134,7 @@ class Backbone(nn.Module):
         return features
 
     def split(self, stage: str) -> tuple[Backbone, nn.Sequential]:
-        """Cuts the row before a stage.
+        """Cut the row before a stage.
 
         Args:
             stage: The first stage of the suffix.

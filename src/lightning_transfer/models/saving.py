@@ -18,7 +18,7 @@ from lightning_transfer.models.providers.torchvision import build_empty_network,
 def save_weights(
     backbone: Backbone, path: str | Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
 ) -> None:
-    """Writes the weights of a whole backbone under torchvision's own keys, without a classifier.
+    """Write the weights of a whole backbone under torchvision's own keys, without a classifier.
 
     Args:
         backbone: With all its stages.

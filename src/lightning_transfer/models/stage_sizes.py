@@ -1,4 +1,4 @@
-"""What each stage of a backbone gives out, and what it costs.
+"""Output shape and cost of each stage of a backbone.
 
 Shapes: C channels, h w feature map.
 """

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from: a torchvision name, or a file with torchvision's keys."""
+"""Weights of a backbone: a torchvision name, or a file with torchvision's keys."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def choose_weights(name: str, weights: str) -> str:
-    """Resolves "auto": what comes with this library where it has weights for the backbone, else torchvision's own.
+    """Resolve "auto": the bundled weights where this library has them, else torchvision's.
 
     >>> choose_weights("mobilenet_v3_small", "auto"), choose_weights("vgg16", "auto")
     ('bundled', 'DEFAULT')
@@ -46,7 +46,7 @@ def choose_weights(name: str, weights: str) -> str:
 
 
 def find_weights(name: str, weights: str) -> models.WeightsEnum | Path:
-    """Tells a torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …) from a file and from "bundled".
+    """Tell a torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …) from a file and from "bundled".
 
     Raises:
         BackboneError: It is neither, or a web address.
@@ -73,7 +73,7 @@ def find_weights(name: str, weights: str) -> models.WeightsEnum | Path:
 
 
 def read_weights(source: models.WeightsEnum | Path) -> dict[str, Tensor]:
-    """Reads a state dict; a torchvision name is downloaded once, to `$TORCH_HOME`.
+    """Read a state dict; a torchvision name is downloaded once, to `$TORCH_HOME`.
 
     The hash of that file is checked each time. No code that a file may hold is run.
 
@@ -126,7 +126,7 @@ def _is_flat(state: object) -> TypeGuard[dict[str, Tensor]]:
 
 
 def load_weights(name: str, network: nn.Module, state: dict[str, Tensor], origin: object) -> None:
-    """Fills a torchvision network, built on the meta device, with a state dict; its classifier is dropped.
+    """Load a state dict into a torchvision network on the meta device, and drop its classifier.
 
     Args:
         name: The network's torchvision name.

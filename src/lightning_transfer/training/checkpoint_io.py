@@ -180,7 +180,7 @@ def read_checkpoint(path: str, map_location: Any = "cpu", weights_only: bool = T
 
 
 def between_epochs(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint was saved where an epoch and its validation were over, or before any.
+    """Return whether a checkpoint was saved between epochs, their validation included.
 
     From anywhere else Lightning goes on with the batches of the epoch's beginning, and leaves out hooks and
     scheduler steps (https://github.com/Lightning-AI/pytorch-lightning/issues/21901).

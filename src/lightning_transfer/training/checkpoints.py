@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and what a new run takes from it."""
+"""Contents of a checkpoint, and what a new run takes from it."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ class Classifier(LightningModule):
 
     @property
     def stages(self) -> Stages:
-        """What may ever train, from the input to the output: what callbacks unfreeze and the optimizer has."""
+        """The stages that may train, from the input to the output; callbacks and the optimizer go by them."""
         self._ensure_built()
         return {HEAD: self.network.stages[HEAD]}
 

@@ -80,7 +80,7 @@ def _check_address(url: str) -> None:
 
 
 def is_allowed(url: str) -> bool:
-    """Whether nobody between can read or change what `url` gives.
+    """Return whether nobody on the way can read or change what `url` gives.
 
     >>> [is_allowed(f"{start}/a.zip") for start in ("https://a.org", "http://127.0.0.1:80", "http://a.org")]
     [True, True, False]

@@ -19,7 +19,7 @@ def usable_cores() -> int:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say."""
+    """Return the bytes of memory available without swapping; None where the system does not say."""
     table = Path("/proc/meminfo")
     if not table.exists():
         return None

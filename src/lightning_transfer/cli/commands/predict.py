@@ -29,7 +29,7 @@ from lightning_transfer.utils.machine import default_precision
 
 
 class ProbabilityTable(BasePredictionWriter):
-    """Keeps each image's probabilities in its own row, from all processes.
+    """Collect each image's probabilities in its own row, from all processes.
 
     Args:
         root: The folder of the images.
@@ -47,7 +47,7 @@ class ProbabilityTable(BasePredictionWriter):
         self.rows = torch.zeros((len(paths), classes))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Looks whether a row means the same image everywhere.
+        """Check that a row means the same image in all processes.
 
         Raises:
             DataError: Processes on several machines find different images.
@@ -64,7 +64,7 @@ class ProbabilityTable(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Puts (B, K) probabilities where they belong."""
+        """Store (B, K) probabilities in the images' rows."""
         assert batch_indices is not None, "predict_step's samples are not numbered"
         _, readable = batch
         self.rows[list(batch_indices)] = prediction.where(readable[:, None], torch.nan).cpu()

@@ -1,1 +1,1 @@
-"""Where networks come from: one file a library."""
+"""Where networks come from: one file for each library."""

@@ -1,4 +1,4 @@
-"""Which part of which torchvision network is which stage.
+"""The stages of torchvision's networks.
 
 A family's function takes the whole network and names its stages, in order. What no stage holds (the classifier,
 auxiliary classifiers) is thrown away. Stages carry the names of the paper or of torchvision's own code; a pooling
@@ -24,7 +24,7 @@ LAYER_NAMES = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn", nn.ReLU: "relu", nn.MaxP
 
 
 def _named(layers: Iterable[nn.Module]) -> nn.Sequential:
-    """Names layers by kind and number: conv1, relu1, conv2, …; a pool that is alone bears no number.
+    """Name layers by kind and number: conv1, relu1, conv2, …; a single pool has no number.
 
     >>> [name for name, _ in _named([nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.MaxPool2d(2)]).named_children()]
     ['conv1', 'conv2', 'pool']
@@ -216,14 +216,14 @@ def checked_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What is taken from each channel of an image in [0, 1], and what it is then divided by."""
+    """Mean and standard deviation of each channel, for images in [0, 1]."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
 def normalisation(name: str, weights: models.WeightsEnum | None = None) -> Normalisation:
-    """How the network's pretrained weights want their input; that of the default weights where none are given.
+    """Return the normalisation that pretrained weights expect; None for the default weights.
 
     >>> normalisation("vgg16").mean
     (0.485, 0.456, 0.406)
@@ -252,7 +252,7 @@ def stages_of(name: str, network: nn.Module) -> Stages:
 
 
 def drop_classifier(name: str, network: nn.Module) -> list[str]:
-    """Removes the parts that no stage holds, and returns their names ("fc", "aux1", …)."""
+    """Remove the parts that no stage holds, and return their names ("fc", "aux1", …)."""
     kept = {id(module) for stage in stages_of(name, network).values() for module in stage.modules()}
     dropped = [
         part
