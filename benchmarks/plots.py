@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,9 +25,12 @@ from lightning.pytorch import Trainer
 from benchmarks.timing import machine, quiet_trainer
 from lightning_transfer.callbacks import history
 from lightning_transfer.cli.data_by_name import data_by_name
+from lightning_transfer.comparison import run as run_module
 from lightning_transfer.comparison.compare import AUGMENTATION, EPOCHS
 from lightning_transfer.comparison.run import REGIMES, Regime, Run
-from lightning_transfer.monitoring.plots import Plots
+from lightning_transfer.monitoring.plots import PLOTS, Plots
+
+NONE = Plots(**dict.fromkeys(PLOTS, False))
 
 
 @contextmanager
@@ -61,9 +63,9 @@ def main(rounds: int = 3, regimes: list[Regime] = list(REGIMES)) -> None:  # noq
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as plain, tempfile.TemporaryDirectory() as plotted:
             for regime in regimes:
-                for root, plots in ((plain, Plots()), (plotted, Plots.all())):
+                for root, plots in ((plain, NONE), (plotted, Plots())):
                     run = Run(regime, images, "mobilenet_v3_small", "bundled", EPOCHS[regime], Path(root))
-                    with patch.object(Plots, "all", return_value=replace(plots)), timed_fits() as fits:
+                    with patch.object(run_module, "Plots", return_value=plots), timed_fits() as fits:
                         epochs = run.outcome().seconds["train"]
                     seconds.setdefault((regime, plots.graph), []).append((epochs, fits[0]))
     for regime in regimes:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from killing import run_and_kill
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -30,7 +29,6 @@ from lightning_transfer.training.checkpoint_io import read_checkpoint
 from runs import Stranger, noise
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
 
 def state(number, size=1000):
@@ -267,16 +265,6 @@ def test_somebody_elses_way_of_saving_stays(model, tmp_path):
     trainer = trainer_of(ModelCheckpoint(tmp_path, "last"), plugins=[own])
     trainer.fit(model, loader())
     assert trainer.strategy.checkpoint_io is own
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
-def test_last_is_the_newest_epoch_in_every_config(config):
-    """With a monitor, Lightning's `save_last` keeps the best one under that name."""
-    trainer = yaml.safe_load(config.read_text()).get("trainer", {})
-    saving = [c["init_args"] for c in trainer.get("callbacks", ()) if c["class_path"].endswith("ModelCheckpoint")]
-    last = [arguments for arguments in saving if arguments["filename"] == "last"]
-    assert len(last) == bool(saving)
-    assert all("monitor" not in arguments and "every_n_epochs" not in arguments for arguments in last)
 
 
 def test_last_is_the_newest_epoch_where_an_earlier_one_is_the_best(model, tmp_path):

@@ -83,7 +83,7 @@ def runs(image_folder, weights_file, tmp_path_factory):
         model = model_of(regime, weights_file)
         images = images_of(image_folder, image_size=64)
         saving = ModelCheckpoint(root / "saved", monitor="validation/accuracy", mode="max")
-        callbacks = [*Plots.all().callbacks(), saving]
+        callbacks = [*Plots().callbacks(), saving]
         if regime is FineTuningClassifier:
             callbacks.append(StagedUnfreeze({0: ["head"], 1: ["fire9"]}))
         trainer = Trainer(
@@ -141,8 +141,9 @@ IMAGES = {
 
 
 def test_there_is_a_flag_for_each(run):
-    assert Plots().callbacks() == []
-    (some,), (everything,) = Plots(graph=True, filters=True).callbacks(), Plots.all().callbacks()
+    assert Plots(**dict.fromkeys(PLOTS, False)).callbacks() == []
+    off = dict.fromkeys(PLOTS.keys() - {"graph", "filters"}, False)
+    (some,), (everything,) = Plots(**off).callbacks(), Plots().callbacks()
     assert [type(plot) for plot in some.plots] == [ModelGraph, FirstLayerFilters]
     assert {type(plot) for plot in everything.plots} == set(PLOTS.values())
     tags = events(run.folder).Tags()
@@ -364,7 +365,7 @@ def test_the_projector_takes_the_last_epochs_features_wherever_that_is(
 @pytest.mark.filterwarnings("ignore:No (negative|positive) samples")  # one batch, of one class
 def test_a_trial_run_plots_nothing(quiet_trainer, image_folder, tmp_path, weights_file):
     logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
-    trainer = quiet_trainer(callbacks=Plots.all().callbacks(), logger=logger, fast_dev_run=True)
+    trainer = quiet_trainer(callbacks=Plots().callbacks(), logger=logger, fast_dev_run=True)
     trainer.fit(model_of(FrozenBackboneClassifier, weights_file), images_of(image_folder, image_size=64))
     assert not list(tmp_path.rglob("*"))
 
@@ -425,11 +426,23 @@ class NoFolder(Logger):
 
 
 def test_a_group_leaves_out_what_no_logger_takes(quiet_trainer, tmp_path):
-    plots = Plots(hyperparameters=True, graph=True, precision_recall=True, projector=True, confusion_matrix=True)
+    plots = Plots(wrong_images=False, feature_maps=False, filters=False)
     for logger in (CSVLogger(tmp_path), NoFolder(), False):
         trainer = quiet_trainer(callbacks=plots.callbacks(), logger=logger, max_epochs=1, log_every_n_steps=1)
         trainer.fit(Telling(), noise())
     assert [path.name for path in tmp_path.rglob("*.png")] == ["confusion_matrix-4.png"]
+
+
+def test_a_group_leaves_out_what_the_module_has_too_little_for_and_says_so(
+    quiet_trainer, tmp_path, capsys, caplog
+):
+    trainer = quiet_trainer(
+        callbacks=Plots(graph=False).callbacks(), logger=CSVLogger(tmp_path), max_epochs=1, log_every_n_steps=1
+    )
+    with caplog.at_level("INFO"):
+        trainer.fit(Telling(), noise())
+    assert {path.name for path in tmp_path.rglob("*.png")} == {"confusion_matrix-4.png"}
+    assert "Not plotted: WrongImages" in caplog.text + capsys.readouterr().err
 
 
 def test_a_modules_task_says_what_probabilities_and_labels_are(quiet_trainer, tmp_path, monkeypatch):
@@ -507,7 +520,7 @@ model = FrozenBackboneClassifier("squeezenet1_1", weights=weights, image_size=64
 images = ImageFolderDataModule(images, image_size=64, batch_size=5, num_workers=0, max_samples=11)
 trainer = Trainer(accelerator="cpu", devices=int(devices), strategy="ddp", max_epochs=1, enable_progress_bar=False,
     logger=TensorBoardLogger(out, name="", version=devices, default_hp_metric=False), enable_model_summary=False,
-    callbacks=Plots.all().callbacks(), enable_checkpointing=False)
+    callbacks=Plots().callbacks(), enable_checkpointing=False)
 trainer.fit(model, images)
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_transfer.cli.arg_parsing import CommandParser
 from lightning_transfer.cli.config_limits import refuse_functions
+from lightning_transfer.cli.run_defaults import CHECKPOINTS, LOGGER, add_run_defaults, name_run
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.features.datamodule import FeatureDataModule
@@ -102,7 +103,8 @@ class TransferCLI(LightningCLI):
         refuse_functions(self.config)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add `--features.*` and `--plots.*`."""
+        """Add `--features.*`, `--plots.*`, and what every run has."""
+        add_run_defaults(parser)
         parser.add_class_arguments(FeatureOptions, "features")
         parser.add_class_arguments(Plots, "plots")
 
@@ -130,7 +132,8 @@ class TransferCLI(LightningCLI):
             arguments[name] = recorded[name]
 
     def before_instantiate_classes(self) -> None:
-        """Say which precision was chosen for the machine."""
+        """Name the run, and say which precision was chosen for the machine."""
+        name_run(self.config[self.config.subcommand])
         precision = self._get(self.config, "trainer").precision
         if precision == default_precision() == "bf16-mixed":
             rank_zero_info(
@@ -138,10 +141,25 @@ class TransferCLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make a Trainer that saves checkpoints atomically, for any module."""
+        """Make a Trainer that saves checkpoints atomically, for any module.
+
+        The best and the last checkpoint are for modules of this library: others need not log an accuracy.
+        """
+        trainer_arguments = self._get(self.config_init, "trainer")
+        if isinstance(self.model, Classifier) and trainer_arguments.enable_checkpointing is not False:
+            callbacks = list(trainer_arguments.callbacks or ())
+            kwargs["callbacks"] = [*callbacks, *self._default_checkpoints({each.state_key for each in callbacks})]
         trainer = super().instantiate_trainer(**kwargs)
         save_atomically(trainer)
         return trainer
+
+    def _default_checkpoints(self, state_keys: Set[str]) -> list[ModelCheckpoint]:
+        """Return the best and the last checkpoint, unless `trainer.callbacks` saves by the same measure."""
+        default = {name: self._get(self.config_init, name) for name in CHECKPOINTS}
+        for name in [name for name, each in default.items() if each.state_key in state_keys]:
+            rank_zero_info(f"{name} is left out: a ModelCheckpoint in trainer.callbacks has its measure.")
+            del default[name]
+        return list(default.values())
 
     def after_instantiate_classes(self) -> None:
         """Load the backbone from the checkpoint now, since features may have to be extracted with it."""
@@ -169,6 +187,12 @@ class TransferCLI(LightningCLI):
         """Extract the features, if the model trains on them, and add the plots."""
         self._check_last()
         self._serve_features(fitting=True)
+        if not isinstance(self.model, Classifier):
+            rank_zero_info(
+                f"{type(self.model).__name__} is no module of lightning_transfer: best_checkpoint, "
+                "last_checkpoint and plots are left out. Name what you want under trainer.callbacks."
+            )
+            return
         plots: Plots = self._get(self.config_init, "plots")
         # Before those that save, which Lightning keeps at the end.
         callbacks_of(self.trainer)[:0] = plots.callbacks()
@@ -239,7 +263,7 @@ def run(program: str, description: str, arguments: Sequence[str]) -> None:
         args=list(arguments),
         parser_class=TransferParser,
         trainer_class=TransferTrainer,
-        trainer_defaults={"precision": default_precision()},
+        trainer_defaults={"precision": default_precision(), "logger": LOGGER},
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         load_from_checkpoint_support=False,

@@ -178,7 +178,7 @@ class Run:
             ),
             ModelCheckpoint(self.folder, "last", enable_version_counter=False),
         ]
-        callbacks: list[Callback] = [history, _Progress(), *Plots.all().callbacks(), *saving]
+        callbacks: list[Callback] = [history, _Progress(), *Plots().callbacks(), *saving]
         if self.regime == "fine_tuning":
             callbacks.append(StagedUnfreeze(by_thirds(model.backbone.stage_names, self.epochs)))
         version = f"{self.regime}_seed_{self.images.seed}"

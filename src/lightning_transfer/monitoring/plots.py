@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_transfer.errors import CallbackError
 from lightning_transfer.monitoring.confusion_matrix import ConfusionMatrix
 from lightning_transfer.monitoring.feature_maps import FeatureMaps
 from lightning_transfer.monitoring.filters import FirstLayerFilters
@@ -34,7 +36,7 @@ PLOTS: dict[str, type[PlotCallback]] = {
 class Plots:
     """What is plotted beside the scalars, at the end of a fit.
 
-    A plot that none of the Trainer's loggers takes is left out.
+    A plot that none of the Trainer's loggers takes, or that module or data have too little for, is left out.
 
     Args:
         hyperparameters: A row with the run's arguments and scores, under HPARAMS (TensorBoard only).
@@ -47,19 +49,14 @@ class Plots:
         filters: The filters of the first convolution.
     """
 
-    hyperparameters: bool = False
-    graph: bool = False
-    confusion_matrix: bool = False
-    precision_recall: bool = False
-    wrong_images: bool = False
-    projector: bool = False
-    feature_maps: bool = False
-    filters: bool = False
-
-    @classmethod
-    def all(cls) -> Plots:
-        """Turn everything on."""
-        return cls(**dict.fromkeys((field.name for field in fields(cls)), True))
+    hyperparameters: bool = True
+    graph: bool = True
+    confusion_matrix: bool = True
+    precision_recall: bool = True
+    wrong_images: bool = True
+    projector: bool = True
+    feature_maps: bool = True
+    filters: bool = True
 
     def callbacks(self) -> list[Callback]:
         """Return one callback for all that is on; none if nothing is."""
@@ -68,7 +65,7 @@ class Plots:
 
 
 class PlotGroup(Callback):
-    """Several plots as one callback, without those that no logger of the Trainer takes.
+    """Several plots as one callback, without those that cannot be made in this run.
 
     A Trainer calls every hook of every callback around every step. With steps of three milliseconds, eight more
     callbacks take a twentieth of the time.
@@ -86,9 +83,15 @@ class PlotGroup(Callback):
         self._active = tuple(plot for plot in self.plots if stage == "fit" and plot.can_log(trainer))
 
     def on_fit_start(self, *given: Any) -> None:
-        """Pass on."""
+        """Leave out the plots that module or data have too little for, and say so."""
+        able = []
         for plot in self._active:
-            plot.on_fit_start(*given)
+            try:
+                plot.on_fit_start(*given)
+                able.append(plot)
+            except CallbackError as error:
+                rank_zero_info(f"Not plotted: {error}")
+        self._active = tuple(able)
 
     def on_train_start(self, *given: Any) -> None:
         """Pass on."""
