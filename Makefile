@@ -14,7 +14,7 @@ types:
 	mypy
 
 test:
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 nightly:
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m nightly
+	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadgroup -m nightly

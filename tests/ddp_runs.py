@@ -1,6 +1,6 @@
-"""Runs of two processes over gloo; `modules/test_ddp.py` starts it and looks at what each process leaves.
+"""Runs of two processes over gloo; `training/test_ddp.py` starts it and looks at what each process leaves.
 
-    python ddp_runs.py PICTURES OUT
+    python ddp_runs.py IMAGES OUT
 
 Lightning starts the second process by running this file again.
 """
@@ -25,6 +25,8 @@ from runs import Watch, every_epoch, fine_tuning, images_of
 JOINT: dict[str, Any] = {"backbone": "squeezenet1_1", "dropout": 0.0, "layer_decay": 0.5}
 FIRE: dict[int, list[str]] = {0: ["head"], 1: ["fire9"], 2: ["fire8", "fire7"]}
 BY_EPOCH: dict[int, list[str]] = {0: ["head"], 1: ["last_conv"], 3: ["block5"]}
+# Epochs after which a run goes on, with an unfreeze behind it and one before it.
+STOPPED = (1,)
 
 
 def adaptive() -> AdaptiveUnfreeze:
@@ -67,10 +69,10 @@ def main(image_folder: Path, out: Path) -> None:
     fit("joint", [StagedUnfreeze(FIRE)], JOINT, precision="64-true")
     fit("accumulated", [StagedUnfreeze(FIRE)], JOINT, precision="64-true", accumulate_grad_batches=2)
     fit("whole", [StagedUnfreeze(BY_EPOCH)])
-    for stopped in range(3):
+    for stopped in STOPPED:
         fit(f"whole_from_{stopped}", [StagedUnfreeze(BY_EPOCH)], ckpt_path=out / "whole" / f"{stopped}.ckpt")
     fit("adaptive", [adaptive()])
-    for stopped in range(3):
+    for stopped in STOPPED:
         fit(f"adaptive_from_{stopped}", [adaptive()], ckpt_path=out / "adaptive" / f"{stopped}.ckpt")
     fit("averaged", [StagedUnfreeze(BY_EPOCH), EMAWeightAveraging(decay=0.9, update_starting_at_step=0)])
 

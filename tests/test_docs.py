@@ -12,9 +12,11 @@ from torchvision import models
 
 from conftest import COLOURS, draw_image
 from lightning_transfer.cli.main import COMMANDS
+from lightning_transfer.comparison import run
 from lightning_transfer.models import backbone as backbone_module
 from lightning_transfer.models.providers.torchvision import build_empty_network, network_names, stages_of
 from lightning_transfer.models.weights import read_weights
+from lightning_transfer.monitoring.plots import PLOTS, Plots
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,6 +31,8 @@ FAST = [
     "--trainer.accelerator=cpu",
     "--trainer.enable_progress_bar=false",
 ]
+# Left on where a page is about them.
+PLOTLESS = [f"--plots.{name}=false" for name in PLOTS]
 
 
 def blocks(page, language):
@@ -58,6 +62,7 @@ def workplace(tmp_path, monkeypatch):
             draw_image(tmp_path / "my_images" / name / f"{number}.jpg", COLOURS[name], number)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.setattr(backbone_module, "read_weights", random_weights)
+    monkeypatch.setattr(run, "Plots", lambda: Plots(**dict.fromkeys(PLOTS, False)))
 
 
 @pytest.mark.slow
@@ -78,6 +83,8 @@ def test_command_lines_run(page, workplace, command):
     for _, verb, *arguments in lines:
         plain = verb in COMMANDS  # not of Lightning's command line
         extra = ["--epochs=1"] if verb == "compare" else [] if plain else FAST
+        if not plain and page.stem != "monitoring":
+            extra = [*extra, *PLOTLESS]
         if not plain and "--model.backbone" not in arguments:  # a small one with VGG16's stages
             extra = [*extra, "--model.backbone=vgg11"]
         if verb == "fit" and "--trainer.max_epochs" not in arguments:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ from runs import differing, saved
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 FAST = ["--trainer.max_epochs=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
-FAST += ["--plots.graph=false"]  # it takes a second, and a pass of the backbone
+FAST += [f"--plots.{name}=false" for name in PLOTS]  # they take seconds, and passes of the backbone
 
 # Runs of one test share a folder, as a person's do.
 pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
@@ -419,12 +420,13 @@ def test_a_precision_that_was_chosen_is_said(monkeypatch, command, small, given,
 
 
 def test_both_ways_to_call_it_list_all_commands():
-    program = Path(sys.executable).with_name("lightning-transfer")
-    for start in ([sys.executable, "-m", "lightning_transfer"], [program]):
-        run = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True)
-        listed = [line.split()[0] for line in run.stdout.splitlines() if line.startswith("  ")]
-        assert listed == list(cli.OVERVIEW)
-        assert run.stdout.startswith("usage: lightning-transfer")
+    (program,) = entry_points(group="console_scripts", name="lightning-transfer")
+    assert program.load() is cli.main
+    start = [sys.executable, "-m", "lightning_transfer"]
+    run = subprocess.run([*start, "--help"], capture_output=True, text=True, check=True)
+    listed = [line.split()[0] for line in run.stdout.splitlines() if line.startswith("  ")]
+    assert listed == list(cli.OVERVIEW)
+    assert run.stdout.startswith("usage: lightning-transfer")
 
 
 def test_the_list_of_commands_says_what_they_say_of_themselves(command, capsys):

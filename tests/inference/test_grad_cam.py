@@ -228,7 +228,7 @@ def shares(classifier, pets):
     return hits.mean(), chance.mean(), hits[aside].mean(), chance[aside].mean()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_hottest_place_lies_on_the_animal(trained, pets):
     hits, chance, hits_aside, chance_aside = shares(trained, pets)
     assert hits >= 0.8

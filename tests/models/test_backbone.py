@@ -1,6 +1,7 @@
 """Backbone against torchvision's own, untouched networks."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -64,7 +65,15 @@ def test_every_convolutional_network_of_torchvision_is_known():
     assert len(network_names()) >= 60
 
 
-@pytest.mark.parametrize("name", network_names())
+def one_of_each_family_and_the_rest_nightly():
+    """The networks of torchvision, by their family's name the smallest of each first."""
+    size = {name: sum(p.numel() for p in build_empty_network(name).parameters()) for name in network_names()}
+    families = {re.match(r"[a-z]+(_v\d)?", name)[0]: name for name in sorted(size, key=size.get, reverse=True)}
+    small = set(families.values())
+    return [name if name in small else pytest.param(name, marks=pytest.mark.nightly) for name in network_names()]
+
+
+@pytest.mark.parametrize("name", one_of_each_family_and_the_rest_nightly())
 def test_backbone_and_torchvisions_remaining_layers_make_the_whole_network(name, monkeypatch):
     network = lively(name)
     monkeypatch.setattr(backbone_module, "read_weights", lambda source: network.state_dict())

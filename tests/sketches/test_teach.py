@@ -5,7 +5,7 @@ from lightning.pytorch import seed_everything
 
 from lightning_transfer import FeatureClassifier, FeatureDataModule, SketchPetsDataModule, extract_features
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nightly
 
 
 def test_the_bundled_backbone_beats_random_numbers_by_ten_points(quiet_trainer, tmp_path):

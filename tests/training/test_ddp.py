@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddp_runs import FIRE, JOINT
+from ddp_runs import FIRE, JOINT, STOPPED
 from lightning_transfer import StagedUnfreeze
 from runs import Watch, differing, fine_tuning, images_of, saved
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ddp")]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def runs(image_folder, tmp_path_factory):
 def test_replicas_are_equal_after_each_epoch_of_each_run(runs):
     seen, _ = runs
     names = ["joint", "accumulated", "whole", "adaptive", "averaged"]
-    names += [f"{kind}_from_{stopped}" for kind in ("whole", "adaptive") for stopped in range(3)]
+    names += [f"{kind}_from_{stopped}" for kind in ("whole", "adaptive") for stopped in STOPPED]
     assert seen.keys() == {*names, "not_wrapped_again"}
     for name in names:
         one, other = seen[name]
@@ -77,7 +77,7 @@ def test_it_is_one_process_with_the_joint_batch(runs, quiet_trainer, image_folde
 
 
 @pytest.mark.parametrize("kind", ["whole", "adaptive"])
-@pytest.mark.parametrize("stopped", [0, 1, 2])
+@pytest.mark.parametrize("stopped", STOPPED)
 def test_a_resumed_run_is_the_whole_one(runs, kind, stopped):
     seen, out = runs
     assert differing(saved(out / kind / "3.ckpt"), saved(out / f"{kind}_from_{stopped}" / "3.ckpt")) == []

@@ -18,6 +18,8 @@ from lightning_transfer.cli.commands.probe import probe
 from lightning_transfer.cli.commands.summary import summary
 from lightning_transfer.errors import BackboneError, DataError
 
+pytestmark = pytest.mark.xdist_group("probe")  # they share runs
+
 STAGES = ["stem", "block1", "block2", "block3", "block4", "block5", "last_conv"]
 
 
@@ -161,7 +163,7 @@ def test_what_is_wrong_is_told_and_nothing_is_left(arguments, error, message, fo
 
 
 @pytest.mark.real
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_on_photographs_accuracy_grows_with_depth(real, tmp_path):
     weights = real / "weights" / "squeezenet1_1-imagenet-features.pth"
     stages = probe(
