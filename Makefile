@@ -13,8 +13,9 @@ format:
 types:
 	mypy
 
+# One process more than CI's two cores, since some tests wait; by module, whose tests share costly runs.
 test:
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadscope
 
 nightly:
-	OMP_NUM_THREADS=1 pytest --numprocesses auto --maxprocesses 4 --dist loadgroup -m nightly
+	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadscope -m nightly

@@ -65,8 +65,16 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "Plots", lambda: Plots(**dict.fromkeys(PLOTS, False)))
 
 
+def pages(chosen, always):
+    """The pages as parameters; those but a few are left to `make nightly`."""
+    return [
+        pytest.param(page, id=page.stem, marks=[] if page.stem in always else [pytest.mark.nightly])
+        for page in chosen
+    ]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", pages(WITH_PYTHON, ["README", "reuse"]))
 def test_python_examples_run(page, workplace):
     code = "\n".join(blocks(page, "python"))
     shorter = {"Trainer(": "Trainer(accelerator='cpu', ", "max_epochs=30": "max_epochs=2", '"vgg16"': '"vgg11"'}
@@ -76,7 +84,7 @@ def test_python_examples_run(page, workplace):
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
-@pytest.mark.parametrize("page", WITH_BASH, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", pages(WITH_BASH, ["README", "fine_tuning"]))
 def test_command_lines_run(page, workplace, command):
     lines = [line for block in blocks(page, "bash") for line in block.splitlines()]
     lines = [shlex.split(line) for line in lines if line.startswith("lightning-transfer")]

@@ -18,7 +18,7 @@ from lightning_transfer import Backbone, FeatureStore, ImageFolderDataModule, ex
 from node_runs import SAMPLES, SIZE
 from runs import differing
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("nodes")]
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).parent / "node_runs.py"
 REGIMES = ("features", "frozen", "tuned")

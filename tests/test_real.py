@@ -26,7 +26,6 @@ pytestmark = [
 
 def flags(real, config=CONFIG, samples=None):
     return [
-        *([] if samples is None else [f"--data.max_samples={samples}"]),
         f"--config={config}",
         f"--data.root={real / 'data' / 'cats_and_dogs_small'}",
         "--model.backbone=squeezenet1_1",
@@ -34,6 +33,7 @@ def flags(real, config=CONFIG, samples=None):
         "--model.pool=avg",
         "--trainer.accelerator=cpu",
         "--trainer.enable_progress_bar=false",
+        *([] if samples is None else [f"--data.max_samples={samples}"]),
     ]
 
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 from lightning.pytorch.cli import LightningCLI
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torchvision import models
 
 from conftest import draw_folder, draw_image
 from lightning_transfer import Backbone
@@ -93,14 +94,25 @@ def test_feature_extraction_fits_tests_and_leaves_what_it_promises(command, smal
     assert len(passes) == 48 + 12
 
 
-def vgg(small):
-    """The stages of the configs' own backbone, in a smaller one."""
-    return [*small(), "--model.backbone=vgg11", "--model.weights=null"]
+@pytest.fixture(scope="module")
+def vgg11_file(tmp_path_factory):
+    """VGG11's convolutions with random weights, in torchvision's keys."""
+    torch.manual_seed(0)
+    layers = models.vgg.make_layers(models.vgg.cfgs["A"])
+    path = tmp_path_factory.mktemp("weights") / "vgg11.pth"
+    torch.save({f"features.{key}": value for key, value in layers.state_dict().items()}, path)
+    return path
 
 
-def test_the_three_regimes_start_from_one_another(command, small, capsys):
+@pytest.fixture
+def vgg(small, vgg11_file):
+    """Flags that put a smaller backbone with the same stages in place of the configs' own."""
+    return [*small(weights=vgg11_file), "--model.backbone=vgg11"]
+
+
+def test_the_three_regimes_start_from_one_another(command, small, capsys, vgg):
     """Each takes what the one before it has learned, and fine-tuning unfreezes by the config's own schedule."""
-    flags = [*vgg(small), *FAST]
+    flags = [*vgg, *FAST]
     assert command(*FIT, *flags) == 0
     extracted = "checkpoints/feature_extraction/last.ckpt"
     frozen_config = ["--config", ROOT / "configs" / "frozen_backbone.yaml"]
@@ -135,8 +147,9 @@ def test_the_three_regimes_start_from_one_another(command, small, capsys):
         assert command("test", *config, *small(weights="nowhere.pth"), *FAST[1:], best) == 0
 
 
-def test_fine_tuning_resumes_exactly_by_the_command_line(command, small):
-    flags = [*vgg(small), *FAST, "--trainer.callbacks.schedule={0: [head], 2: [block5], 3: [block4]}"]
+@pytest.mark.nightly
+def test_fine_tuning_resumes_exactly_by_the_command_line(command, vgg):
+    flags = [*vgg, *FAST, "--trainer.callbacks.schedule={0: [head], 2: [block5], 3: [block4]}"]
     config = ["--config", ROOT / "configs" / "fine_tuning.yaml", "--data.num_workers=2"]
     last = Path("checkpoints/fine_tuning/last.ckpt")
     constant = ["--model.scheduler=null"]  # a cosine would know that the first run was to be shorter
@@ -148,8 +161,8 @@ def test_fine_tuning_resumes_exactly_by_the_command_line(command, small):
     assert differing(whole, saved(last.with_name("last.ckpt"))) == []
 
 
-def test_another_schedule_on_resume_is_one_paragraph(command, small, capsys):
-    flags = [*vgg(small), *FAST]
+def test_another_schedule_on_resume_is_one_paragraph(command, vgg, capsys):
+    flags = [*vgg, *FAST]
     config = ["--config", ROOT / "configs" / "fine_tuning.yaml"]
     assert command("fit", *config, *flags) == 0
     other = "--trainer.callbacks.schedule={0: [head], 1: [block5]}"
@@ -179,16 +192,10 @@ def test_the_bundled_backbone_can_be_trained_again(command):
     assert all(bool(torch.isfinite(value).all()) for value in backbone.state_dict().values())
 
 
-@pytest.mark.slow
-def test_the_ddp_overlay_runs_two_processes(image_folder, tmp_path):
+@pytest.mark.nightly
+def test_the_ddp_overlay_runs_two_processes(vgg, tmp_path):
     overlays = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "trainer/ddp.yaml")]
-    flags = [
-        "--data=ImageFolderDataModule",
-        f"--data.root={image_folder}",
-        "--data.image_size=64",
-        "--data.num_workers=0",
-    ]
-    flags += ["--model.backbone=vgg11", "--model.weights=null", "--model.hidden=16", "--trainer.devices=2", *FAST]
+    flags = [*vgg, "--trainer.devices=2", *FAST]
     schedule = "--trainer.callbacks.schedule={0: [head], 1: [block5]}"
     done = subprocess.run(
         [sys.executable, "-m", "lightning_transfer", "fit", *overlays, *flags, schedule],
@@ -205,29 +212,29 @@ def test_the_ddp_overlay_runs_two_processes(image_folder, tmp_path):
     assert (tmp_path / "checkpoints" / "fine_tuning" / "best.ckpt").exists()
 
 
-def test_the_gpu_overlay_asks_for_one_gpu_in_bf16(command, small, capsys):
+def test_the_gpu_overlay_asks_for_one_gpu_in_bf16(command, vgg, capsys):
     overlays = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "trainer/gpu.yaml")]
-    assert command("fit", *overlays, *vgg(small), "--print_config") == 0
+    assert command("fit", *overlays, *vgg, "--print_config") == 0
     trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
     assert (trainer["accelerator"], trainer["devices"], trainer["precision"]) == ("gpu", 1, "bf16-mixed")
     assert [callback["class_path"] for callback in trainer["callbacks"]] == ["lightning_transfer.StagedUnfreeze"]
 
 
-def test_the_overlay_for_two_machines_asks_for_all_their_devices(command, small, capsys):
+def test_the_overlay_for_two_machines_asks_for_all_their_devices(command, vgg, capsys):
     overlays = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "trainer/nodes.yaml")]
-    assert command("fit", *overlays, *vgg(small), "--trainer.num_nodes=8", "--print_config") == 0
+    assert command("fit", *overlays, *vgg, "--trainer.num_nodes=8", "--print_config") == 0
     trainer = yaml.safe_load(capsys.readouterr().out)["trainer"]
     assert (trainer["strategy"], trainer["num_nodes"], trainer["devices"]) == ("ddp", 8, "auto")
     assert [callback["class_path"] for callback in trainer["callbacks"]] == ["lightning_transfer.StagedUnfreeze"]
 
 
 @pytest.mark.filterwarnings("ignore:The number of training batches")
-def test_the_rate_finder_overlay_adds_to_the_callbacks(command, small):
+def test_the_rate_finder_overlay_adds_to_the_callbacks(command, vgg):
     overlays = [
         f"--config={ROOT / 'configs' / name}" for name in ("frozen_backbone.yaml", "trainer/lr_finder.yaml")
     ]
     short = ["--data.batch_size=1", "--trainer.callbacks.num_training_steps=40"]
-    assert command("fit", *overlays, *vgg(small), *FAST, *short) == 0
+    assert command("fit", *overlays, *vgg, *FAST, *short) == 0
     checkpoint = torch.load("checkpoints/frozen_backbone/best.ckpt", weights_only=True)
     rate = checkpoint["optimizer_states"][0]["param_groups"][-1]["lr"]
     assert rate != pytest.approx(1e-4)
@@ -459,8 +466,8 @@ def test_a_command_imports_what_it_uses(checkpoints, tmp_path):
 CACHED = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "cached_prefix.yaml")]
 
 
-def test_the_frozen_prefix_runs_once_a_view(command, small, passes, capsys):
-    flags = [*vgg(small), *FAST, "--trainer.max_epochs=6"]
+def test_the_frozen_prefix_runs_once_a_view(command, small, passes, capsys, vgg):
+    flags = [*vgg, *FAST, "--trainer.max_epochs=6"]
     assert command("fit", *CACHED, *flags, "--trainer.callbacks.schedule={0: [head], 3: [block5]}") == 0
     assert len(passes) == 5 * 24 + 12 + 12
     (store,) = Path("features").glob("vgg11-block4-64-*")
@@ -474,8 +481,8 @@ def test_the_frozen_prefix_runs_once_a_view(command, small, passes, capsys):
     }
 
 
-def test_extract_makes_the_store_that_a_cached_fit_uses(command, small, passes, capsys):
-    flags = [*vgg(small), *FAST[1:], "--trainer.callbacks.schedule={0: [head], 3: [block5]}"]
+def test_extract_makes_the_store_that_a_cached_fit_uses(command, vgg, passes, capsys):
+    flags = [*vgg, *FAST[1:], "--trainer.callbacks.schedule={0: [head], 3: [block5]}"]
     assert command("extract", *CACHED, *flags, "--features.views=2") == 0
     assert "vgg11-block4-64-" in capsys.readouterr().out
     assert len(passes) == 2 * 24 + 12 + 12

@@ -219,7 +219,7 @@ def test_two_ranks_share_the_work_and_make_the_same_store(
         assert store.labels(split).tolist() == single.labels(split).tolist()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_of_several_processes_one_extracts(image_folder, weights_file, tmp_path):
     processes = [launch(tmp_path, image_folder, weights_file, tmp_path / "f", 1) for _ in range(3)]
     texts = [output(process) for process in processes]

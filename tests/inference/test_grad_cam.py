@@ -25,7 +25,10 @@ from lightning_transfer.training.classifier import Classifier
 
 SIZE = 64
 # VGG's, SqueezeNet's and ResNet's ReLUs write over their input; MobileNet's Hardswish, too.
-BASES = ("vgg11", "squeezenet1_1", "resnet18", "mobilenet_v3_small")
+BASES = (
+    pytest.param("vgg11", marks=pytest.mark.nightly),
+    *("squeezenet1_1", "resnet18", "mobilenet_v3_small"),
+)
 
 
 def classifier_on(backbone, module=Classifier, **arguments):

@@ -43,8 +43,6 @@ from lightning_transfer.monitoring.plot_callback import PlotCallback
 from lightning_transfer.monitoring.plots import PLOTS, PlotGroup, Plots
 from runs import Stranger, images_of, noise
 
-pytestmark = pytest.mark.xdist_group("plots")  # they share runs
-
 STAGES = ("stem", "fire2", "fire3", "fire4", "fire5", "fire6", "fire7", "fire8", "fire9")
 REGIMES = [FeatureClassifier, FrozenBackboneClassifier, FineTuningClassifier]
 
@@ -527,7 +525,7 @@ trainer.fit(model, images)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_plot_what_one_does(image_folder, weights_file, tmp_path, quiet_trainer):
     """Eleven images, which do not come out even; a learning rate of 0 leaves both with the same network."""
     script = tmp_path / "ddp.py"

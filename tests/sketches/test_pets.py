@@ -40,7 +40,7 @@ def test_there_are_twenty_other_classes_and_no_cats_or_dogs_among_them():
     assert not CREATURES.keys() & {"cat", "cats", "dog", "dogs"}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_colour_and_place_do_not_tell_a_cat_from_a_dog():
     """Linear classifiers on colours by place, on thumbnails, and on the box: near chance on images not seen."""
     colours, thumbnails, places, labels = [], [], [], []

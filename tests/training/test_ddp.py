@@ -12,7 +12,7 @@ from ddp_runs import FIRE, JOINT, STOPPED
 from lightning_transfer import StagedUnfreeze
 from runs import Watch, differing, fine_tuning, images_of, saved
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ddp")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,10 @@ def test_from_the_middle_of_an_epoch_it_refuses(quiet_trainer, image_folder, tmp
 
 
 @EXISTING
-@pytest.mark.parametrize(("augmentation", "at_validation"), [(Augmentation(), True), (None, False)])
+@pytest.mark.parametrize(
+    ("augmentation", "at_validation"),
+    [(Augmentation(), True), pytest.param(None, False, marks=pytest.mark.nightly)],
+)
 def test_workers_that_fetch_ahead_do_not_matter(
     quiet_trainer, image_folder, tmp_path, augmentation, at_validation
 ):

@@ -6,6 +6,7 @@ Shapes: B batch, C channels, H W image, h w feature map, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
@@ -24,6 +25,7 @@ from lightning_transfer.errors import ModuleError
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages, parameter_groups
 from lightning_transfer.models.head import Head, Pool
+from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.models.network import HEAD, TransferNetwork
 from lightning_transfer.training.checkpoint_io import between_epochs, check_file, check_folders, read_checkpoint
 from lightning_transfer.training.checkpoints import (
@@ -152,7 +154,9 @@ class Classifier(LightningModule):
         self._optimized_lr = lr
         self._resumes_between_epochs = True
         self._start: dict[str, Any] | None = None
-        self.network = TransferNetwork(Backbone(backbone, None if init_from else weights, last_stage))
+        # Random weights would take seconds to draw, only to be replaced.
+        with meta_init() if init_from else nullcontext():
+            self.network = TransferNetwork(Backbone(backbone, None if init_from else weights, last_stage))
         self.backbone.requires_grad_(False)
         if init_from or head_from:
             self._read_start()
@@ -439,7 +443,8 @@ class Classifier(LightningModule):
         upgrade(self._start, path)
         check_same_network(self._start, self.hparams, path)
         if self.hparams["init_from"]:
-            load_part(self.backbone, self._start, "network.backbone", path)
+            load_part(self.backbone, self._start, "network.backbone", path, assign=True)
+            self.backbone.to(memory_format=torch.channels_last)
             self.pretrained_weights = self._start["pretrained_weights"]
         else:
             check_same_backbone(self.backbone, self._start, path)

@@ -29,7 +29,6 @@ MODULES = {
 SMALL = {"backbone": "squeezenet1_1", "weights": "none", "epochs": 2}
 
 pytestmark = [
-    pytest.mark.xdist_group("compare"),  # they share a run
     pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary"),
     # A run that goes on saves where it saved before.
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),

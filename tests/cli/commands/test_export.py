@@ -20,8 +20,6 @@ from lightning_transfer import FeatureClassifier, load_classifier
 from lightning_transfer.cli.commands.export import export
 from lightning_transfer.errors import ModuleError, OutputError
 
-pytestmark = pytest.mark.xdist_group("export")  # they share runs
-
 SIZE = 64
 NAMES = ("cats", "dogs", "Übrige, und mehr")
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}

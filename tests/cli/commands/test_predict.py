@@ -102,7 +102,7 @@ def test_nothing_is_written_where_there_is_nothing_to_say(checkpoints, tmp_path)
     assert not out.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_write_what_one_does(checkpoints, folder, tmp_path, command):
     (folder / "b.jpg").write_bytes(b"")
     words = ["--ckpt_path", checkpoints["FeatureClassifier"], "--data", folder, "--precision=32-true"]

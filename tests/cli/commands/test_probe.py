@@ -18,8 +18,6 @@ from lightning_transfer.cli.commands.probe import probe
 from lightning_transfer.cli.commands.summary import summary
 from lightning_transfer.errors import BackboneError, DataError
 
-pytestmark = pytest.mark.xdist_group("probe")  # they share runs
-
 STAGES = ["stem", "block1", "block2", "block3", "block4", "block5", "last_conv"]
 
 
