@@ -23,7 +23,7 @@ def measure(settings: Settings) -> list[Measurement]:
     images = settings.some(1000)
     data = settings.real / "data" / "originals"
     folder = ImageFolderDataModule(
-        str(data), split=(0.5, 0.25, 0.25), batch_size=batch_size, max_samples=max(4, images // 2)
+        str(data), split=(0.5, 0.25, 0.25), batch_size=batch_size, max_images=max(4, images // 2)
     )
     folder.setup()
     backbone = Backbone("resnet18", weights=None).eval()

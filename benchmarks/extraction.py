@@ -90,7 +90,7 @@ def compared(
 ) -> Measurement:
     """Measure all of them in turn; Keras if there is a folder for its environment."""
     precision = default_precision()
-    folder = ImageFolderDataModule(str(data), batch_size=batch_size, max_samples=max(1, images // 3))
+    folder = ImageFolderDataModule(str(data), batch_size=batch_size, max_images=max(1, images // 3))
     backbone = Backbone("vgg16", weights=None).eval()
     features = Path(tempfile.mkdtemp())
 

@@ -69,7 +69,7 @@ def run(data: str, weights: str, images: int) -> dict[str, float]:
     )
     from lightning_transfer.utils.machine import default_precision
 
-    folder = ImageFolderDataModule(data, batch_size=32, max_samples=images // 3)
+    folder = ImageFolderDataModule(data, batch_size=32, max_images=images // 3)
     seconds = {}
     with PeakMemory() as memory, tempfile.TemporaryDirectory() as root:
         model = FeatureClassifier("squeezenet1_1", weights=weights, pool="avg")

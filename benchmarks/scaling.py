@@ -35,7 +35,7 @@ def run(
 
     quiet_trainer("32-true")  # for the quiet it leaves
     torch.manual_seed(0)
-    folder = ImageFolderDataModule(data, batch_size=batch_size // processes, max_samples=images, num_workers=0)
+    folder = ImageFolderDataModule(data, batch_size=batch_size // processes, max_images=images, num_workers=0)
     kind = FineTuningClassifier if regime == "fine-tuning" else FrozenBackboneClassifier
     model = kind("squeezenet1_1", weights=weights, pool="avg")
     timer = StepTimer()

@@ -33,7 +33,7 @@ def flags(real, config=CONFIG, samples=None):
         "--model.pool=avg",
         "--trainer.accelerator=cpu",
         "--trainer.enable_progress_bar=false",
-        *([] if samples is None else [f"--data.max_samples={samples}"]),
+        *([] if samples is None else [f"--data.max_images={samples}"]),
     ]
 
 
@@ -91,13 +91,13 @@ def test_accuracy_of_the_frozen_backbone_and_of_fine_tuning_that_starts_there(re
 
 
 def test_logits_from_images_are_those_from_the_store(real, command):
-    assert command("fit", *flags(real), "--data.max_samples=200", "--trainer.max_epochs=2") == 0
+    assert command("fit", *flags(real), "--data.max_images=200", "--trainer.max_epochs=2") == 0
     (folder,) = Path("features").glob("[!.]*")
     manifest = json.loads((folder / "manifest.json").read_text())
     assert len(manifest["splits"]["test"]["paths"]) == 200
     model = FeatureClassifier.load_from_checkpoint("checkpoints/feature_extraction/best.ckpt", weights_only=True)
     root = real / "data" / "cats_and_dogs_small"
-    images = ImageFolderDataModule(str(root), max_samples=200, batch_size=100, num_workers=0)
+    images = ImageFolderDataModule(str(root), max_images=200, batch_size=100, num_workers=0)
     images.setup()
     stored = torch.tensor(np.load(folder / "test.npy"))[:100]
     bf16 = manifest["recipe"]["precision"] == "bf16-mixed"

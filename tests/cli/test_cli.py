@@ -390,7 +390,7 @@ def test_modules_of_other_people_work_too(command, tmp_path, monkeypatch):
 
 def test_on_bad_image_skip_goes_on(command, small, tmp_path):
     root = folder_with(tmp_path, zero_bytes)
-    options = ["--data.on_bad_image=skip", "--data.max_pixels=1920", "--data.allow_duplicates=true"]
+    options = ["--data.on_bad_image=skip", "--data.max_pixels=1920", "--data.duplicates=keep"]
     assert command(*FIT, *small(root), *FAST, *options) == 0
     assert "validation/cats/cats.2.jpg" in Path("bad_images.csv").read_text()
 

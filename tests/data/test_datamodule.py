@@ -143,16 +143,16 @@ def test_skip_refuses_a_class_without_a_readable_image(damaged):
         skipping(damaged).setup("fit")
 
 
-def test_max_samples_keeps_so_many_of_each_split_the_classes_in_turn(image_folder):
-    data = make(image_folder, max_samples=7)
+def test_max_images_keeps_so_many_of_each_split_the_classes_in_turn(image_folder):
+    data = make(image_folder, max_images=7)
     for split in data.splits:
         assert data.index.splits[split].labels == (0, 0, 0, 0, 1, 1, 1)
         assert len(data.dataset(split)) == 7
-    assert len(make(image_folder, max_samples=1000).dataset("train")) == 24
+    assert len(make(image_folder, max_images=1000).dataset("train")) == 24
 
 
-def test_max_samples_counts_readable_images_alone(damaged):
-    data = skipping(damaged, max_samples=12)
+def test_max_images_counts_readable_images_alone(damaged):
+    data = skipping(damaged, max_images=12)
     assert data.index.splits["test"].labels == (0,) * 5 + (1,) * 6
     assert len(data.dataset("train")) == 12
 
@@ -164,7 +164,7 @@ def test_max_samples_counts_readable_images_alone(damaged):
         ({"on_bad_image": "ignore"}, "on_bad_image='ignore': wanted one of error, skip"),
         ({"image_size": 0}, "image_size=0: wanted a whole number, 1 or more"),
         ({"batch_size": -1}, "batch_size=-1: wanted"),
-        ({"max_samples": 0}, "max_samples=0: wanted"),
+        ({"max_images": 0}, "max_images=0: wanted"),
     ],
 )
 def test_wrong_arguments_are_named_before_the_folder_is_looked_at(tmp_path, arguments, message):
@@ -211,7 +211,7 @@ def custom_index(root):
 
 def test_a_custom_index_is_served_checked_and_cut_like_any_other(image_folder, tmp_path):
     index = custom_index(image_folder)
-    data = ImageDataModule(index=index, image_size=64, max_samples=3, batch_size=3, num_workers=0)
+    data = ImageDataModule(index=index, image_size=64, max_images=3, batch_size=3, num_workers=0)
     data.setup()
     assert (data.class_names, data.class_counts("train")) == (("even", "odd"), (2, 1))
     images, labels = next(iter(data.val_dataloader()))

@@ -99,9 +99,7 @@ def test_equal_files_in_two_splits_or_classes_are_listed_and_refused(tmp_path):
     setup()
 
     copy(root / "train/cats/cats.1.jpg", root / "test/cats/other.jpg")
-    with pytest.raises(
-        DataError, match=r": test/cats/other\.jpg = train/cats/again\.jpg\. .*allow_duplicates=True"
-    ):
+    with pytest.raises(DataError, match=r": test/cats/other\.jpg = train/cats/again\.jpg\. .*duplicates=keep"):
         setup()
     (root / "test/cats/other.jpg").unlink()
     copy(root / "train/cats/cats.1.jpg", root / "train/dogs/other.jpg")
@@ -115,9 +113,9 @@ def test_equal_files_in_two_splits_or_classes_are_listed_and_refused(tmp_path):
     with pytest.raises(DataError, match=r"; and 4 more\. Keep one of each") as caught:
         setup()
     assert str(caught.value).count(" = ") == 5
-    setup(allow_duplicates=True)
-    setup(max_samples=1)  # what is not used does not matter
-    CatsAndDogsDataModule(str(root), allow_duplicates=True, num_workers=0).setup()
+    setup(duplicates="keep")
+    setup(max_images=1)  # what is not used does not matter
+    CatsAndDogsDataModule(str(root), duplicates="keep", num_workers=0).setup()
 
 
 @pytest.mark.real

@@ -160,7 +160,7 @@ def test_store_and_training_see_the_same_pixels(tmp_path, quiet_trainer, passes)
         batch_size=4,
         num_workers=0,
         augmentation=None,
-        allow_duplicates=True,
+        duplicates="keep",
     )
     extract_features(quiet_trainer(), Backbone("squeezenet1_1", weights=None), images, root=tmp_path / "features")
     stored = torch.stack(passes).clone()

@@ -454,7 +454,7 @@ def test_names_that_are_not_unicode_are_kept(tmp_path):
 def test_a_store_of_an_older_format_is_refused_and_extracted_again(
     image_folder, tmp_path, quiet_trainer, monkeypatch
 ):
-    images = ImageFolderDataModule(str(image_folder), image_size=32, max_samples=2, num_workers=0)
+    images = ImageFolderDataModule(str(image_folder), image_size=32, max_images=2, num_workers=0)
     backbone = Backbone("squeezenet1_1", weights=None)
     with monkeypatch.context() as older:
         older.setattr("lightning_transfer.features.manifest.FORMAT", 1)
@@ -575,7 +575,7 @@ def test_a_store_under_anothers_name_is_refused(image_folder, tmp_path, quiet_tr
     backbone = Backbone("squeezenet1_1", weights=None)
 
     def extract(size):
-        images = ImageFolderDataModule(str(image_folder), image_size=size, max_samples=2, num_workers=0)
+        images = ImageFolderDataModule(str(image_folder), image_size=size, max_images=2, num_workers=0)
         return extract_features(quiet_trainer(), backbone, images, root=tmp_path)
 
     small, large = extract(32).path, extract(40).path

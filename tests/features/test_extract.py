@@ -97,7 +97,7 @@ def test_other_inputs_make_another_store(backbone, tmp_path, weights_file, quiet
         store(dtype="float32"),
         store(image_size=72),
         store(resize="crop"),
-        store(max_samples=4),
+        store(max_images=4),
     ]
     draw_image(root / "test" / "cats" / "cats.0.jpg", COLOURS["cats"], seed=999)
     paths.append(store())

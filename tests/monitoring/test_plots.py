@@ -500,7 +500,7 @@ def test_features_of_other_images_are_refused(quiet_trainer, weights_file, image
         quiet_trainer(), model.backbone, images_of(image_folder, image_size=64), root=tmp_path
     )
     with pytest.raises(StoreError, match="holds features of other train images"):
-        FeatureDataModule(store, images=images_of(image_folder, image_size=64, max_samples=3)).setup()
+        FeatureDataModule(store, images=images_of(image_folder, image_size=64, max_images=3)).setup()
     trainer = quiet_trainer(callbacks=[WrongImages()], logger=TensorBoardLogger(tmp_path), max_epochs=1)
     with pytest.raises(CallbackError, match=r"FeatureDataModule has none.*FeatureDataModule\(store, images=…\)"):
         trainer.fit(model, FeatureDataModule(store))
@@ -517,7 +517,7 @@ torch.manual_seed(0)
 images, weights, out = sys.argv[1:]
 model = FrozenBackboneClassifier("squeezenet1_1", weights=weights, image_size=64, pool="avg", hidden=16, lr=0.0,
     audit_freezing=False)
-images = ImageFolderDataModule(images, image_size=64, batch_size=5, num_workers=0, max_samples=11)
+images = ImageFolderDataModule(images, image_size=64, batch_size=5, num_workers=0, max_images=11)
 trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, enable_progress_bar=False,
     logger=TensorBoardLogger(out, name="", version="2", default_hp_metric=False), enable_model_summary=False,
     callbacks=Plots().callbacks(), enable_checkpointing=False)
@@ -549,7 +549,7 @@ def test_two_processes_plot_what_one_does(image_folder, weights_file, tmp_path, 
         enable_checkpointing=False,
         log_every_n_steps=50,
     )
-    trainer.fit(model, images_of(image_folder, image_size=64, batch_size=10, max_samples=11))
+    trainer.fit(model, images_of(image_folder, image_size=64, batch_size=10, max_images=11))
     one, two = events(tmp_path / "1"), events(tmp_path / "2")
     assert one.Tags() == two.Tags()
     for name in ("cats", "dogs"):

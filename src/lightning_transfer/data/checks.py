@@ -121,7 +121,7 @@ def refuse_duplicates(index: ImageIndex, max_pixels: int = MAX_PIXELS) -> None:
     raise DataError(
         f"Files of equal content lie in two splits or two classes of {index.root}: "
         f"{'; '.join(listed[:MAX_LISTED])}{more}. "
-        "Keep one of each, or pass allow_duplicates=True to go on with them."
+        "Keep one of each, or pass duplicates=keep to go on with them."
     )
 
 

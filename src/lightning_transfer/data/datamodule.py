@@ -26,6 +26,7 @@ from lightning_transfer.errors import DataError
 from lightning_transfer.utils.machine import usable_cores
 
 OnBadImage = Literal["error", "skip"]
+Duplicates = Literal["drop", "error", "keep"]
 Choice = TypeVar("Choice", bound=str)
 Loader = DataLoader[tuple[Tensor, Target]]
 
@@ -42,13 +43,14 @@ class ImageDataModule(LightningDataModule):
         resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts out the middle.
         batch_size: B, per process.
         seed: Seed of the order of training images in each epoch, and of the augmentation.
-        max_samples: Keep the first images of each split only, so many, taking one of each class in turn.
+        max_images: Keep the first images of each split only, so many, taking one of each class in turn.
         on_bad_image: "error" stops at the first image that cannot be decoded; "skip" decodes every image once in
             `setup`, leaves the bad ones out, and lists them.
         max_bad_images: The share of all images that "skip" may leave out before it stops.
         bad_image_report: The CSV file of path and reason that "skip" writes if any image is bad.
         max_pixels: Largest H · W of a file; a larger one is bad, and is not decoded.
-        allow_duplicates: Allow files of equal content in two splits or with two labels, without looking for them.
+        duplicates: What is done with files of equal content in two splits or with two labels: "drop", "error", or
+            "keep", which does not look for them.
         augmentation: Random changes of training images, new in each epoch; None for no changes. Validation and
             test images and the images of a feature store stay as they are.
         num_workers: Processes that decode; None for half of the processor's cores, at least one and at most eight.
@@ -63,12 +65,12 @@ class ImageDataModule(LightningDataModule):
         resize: Resize = "squash",
         batch_size: int = 20,
         seed: int = 0,
-        max_samples: int | None = None,
+        max_images: int | None = None,
         on_bad_image: OnBadImage = "error",
         max_bad_images: float = 0.1,
         bad_image_report: str = "bad_images.csv",
         max_pixels: int = MAX_PIXELS,
-        allow_duplicates: bool = False,
+        duplicates: Duplicates = "drop",
         augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
         num_workers: int | None = None,
     ) -> None:
@@ -77,14 +79,14 @@ class ImageDataModule(LightningDataModule):
         self.resize: Resize = _one_of("resize", resize, get_args(Resize))
         self.batch_size = _positive("batch_size", batch_size)
         self.seed = seed
-        self.max_samples = max_samples if max_samples is None else _positive("max_samples", max_samples)
+        self.max_images = max_images if max_images is None else _positive("max_images", max_images)
         self.on_bad_image: OnBadImage = _one_of("on_bad_image", on_bad_image, get_args(OnBadImage))
         if not 0 <= max_bad_images <= 1:
             raise DataError(f"max_bad_images={max_bad_images}: wanted a share from 0 to 1.")
         self.max_bad_images = max_bad_images
         self.bad_image_report = Path(bad_image_report)
         self.max_pixels = _positive("max_pixels", max_pixels)
-        self.allow_duplicates = allow_duplicates
+        self.duplicates: Duplicates = _one_of("duplicates", duplicates, get_args(Duplicates))
         self.augmentation = augmentation
         self.num_workers = default_workers() if num_workers is None else num_workers
         self._given_index = index
@@ -114,12 +116,12 @@ class ImageDataModule(LightningDataModule):
     def _checked(self, index: ImageIndex) -> ImageIndex:
         if self.on_bad_image == "skip":
             index = skip_bad_images(index, self.bad_image_report, self.max_bad_images, self.max_pixels)
-        if self.max_samples is not None:
-            first = {name: samples.first(self.max_samples) for name, samples in index.splits.items()}
+        if self.max_images is not None:
+            first = {name: samples.first(self.max_images) for name, samples in index.splits.items()}
             index = replace(index, splits=first)
         for path, reason in index.left_out:
             rank_zero_info(f"Left out: {index.root / path}: {reason}")
-        if not self.allow_duplicates:
+        if self.duplicates != "keep":
             refuse_duplicates(index, self.max_pixels)
         return index
 

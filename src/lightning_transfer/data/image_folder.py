@@ -20,8 +20,8 @@ class ImageFolderDataModule(ImageDataModule):
         split_seed: Which images go where, in a folder that is not split.
         multi_label: Treat files of equal content in several class folders as one image with several labels. A
             folder that is not split is then split without regard to the classes.
-        **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_samples, on_bad_image,
-            max_bad_images, bad_image_report, max_pixels, allow_duplicates, augmentation, num_workers.
+        **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_images, on_bad_image,
+            max_bad_images, bad_image_report, max_pixels, duplicates, augmentation, num_workers.
     """
 
     def __init__(

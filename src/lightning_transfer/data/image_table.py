@@ -24,8 +24,8 @@ class ImageTableDataModule(ImageDataModule):
             empty. A table without splits is then split without regard to the classes.
         split: Shares of train, validation and test, for a table without splits.
         split_seed: Which images go where, in such a table.
-        **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_samples, on_bad_image,
-            max_bad_images, bad_image_report, max_pixels, allow_duplicates, augmentation, num_workers.
+        **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_images, on_bad_image,
+            max_bad_images, bad_image_report, max_pixels, duplicates, augmentation, num_workers.
     """
 
     def __init__(

@@ -19,8 +19,8 @@ class SketchCreaturesDataModule(SketchDataModule):
         samples: Images per class, for train, validation and test.
         drawing_seed: Seed of the drawings.
         batch_size: B, per process.
-        **kwargs: As for `ImageDataModule`: image_size, resize, seed, max_samples, on_bad_image, max_bad_images,
-            bad_image_report, max_pixels, allow_duplicates, augmentation, num_workers.
+        **kwargs: As for `ImageDataModule`: image_size, resize, seed, max_images, on_bad_image, max_bad_images,
+            bad_image_report, max_pixels, duplicates, augmentation, num_workers.
     """
 
     def __init__(

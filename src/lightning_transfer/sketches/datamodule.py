@@ -71,8 +71,8 @@ class SketchPetsDataModule(SketchDataModule):
         root: The folder of the images.
         samples: Images per class, for train, validation and test.
         drawing_seed: Seed of the drawings.
-        **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_samples, on_bad_image,
-            max_bad_images, bad_image_report, max_pixels, allow_duplicates, augmentation, num_workers.
+        **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_images, on_bad_image,
+            max_bad_images, bad_image_report, max_pixels, duplicates, augmentation, num_workers.
     """
 
     def __init__(
