@@ -29,7 +29,7 @@ def make(root, **arguments):
 
 
 def skipping(root, **arguments):
-    return make(root, on_bad_image="skip", bad_image_report=str(root.with_suffix(".csv")), **arguments)
+    return make(root, on_bad_image="skip", left_out_report=str(root.with_suffix(".csv")), **arguments)
 
 
 def epoch_of(loader, epoch):
@@ -223,7 +223,7 @@ def test_a_custom_index_is_served_checked_and_cut_like_any_other(image_folder, t
         ImageDataModule(index=custom_index(root)).setup()
     (root / "train/cats/cats.1.jpg").write_bytes(b"no image")
     report = str(tmp_path / "bad.csv")
-    data = ImageDataModule(index=custom_index(root), on_bad_image="skip", bad_image_report=report, image_size=8)
+    data = ImageDataModule(index=custom_index(root), on_bad_image="skip", left_out_report=report, image_size=8)
     data.setup()
     assert [path for path, _ in data.index.left_out] == ["train/cats/cats.1.jpg"]
     assert data.class_counts("train") == (3, 2)

@@ -59,7 +59,7 @@ def test_skip_reports_the_bad_ones_and_stops_above_the_cap(tmp_path, monkeypatch
     assert not (tmp_path / "bad_images.csv").exists(), "nothing to report"
     for path in bad[:2]:
         path.write_bytes(b"<html>")
-    data = make(bad_image_report="told.csv")
+    data = make(left_out_report="told.csv")
     assert sum(len(labels) for _, labels in data.train_dataloader()) == 14
     bad[2].write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=r"3 of 20 images in .*more than max_bad_images=0\.1 .*bad_images\.csv"):
@@ -70,8 +70,8 @@ def test_skip_reports_the_bad_ones_and_stops_above_the_cap(tmp_path, monkeypatch
             rows = list(csv.DictReader(report))
         assert [row["path"] for row in rows] == list(map(str, bad[:count]))
         assert all("neither JPEG, PNG, WebP nor BMP" in row["reason"] for row in rows)
-    with pytest.raises(OutputError, match=r"nowhere/x\.csv cannot be written .* another bad_image_report"):
-        make(bad_image_report="nowhere/x.csv")
+    with pytest.raises(OutputError, match=r"nowhere/x\.csv cannot be written .* another left_out_report"):
+        make(left_out_report="nowhere/x.csv")
     with pytest.raises(DataError, match=r"max_bad_images=1\.5: wanted a share"):
         make(max_bad_images=1.5)
 

@@ -146,7 +146,7 @@ def test_an_unreadable_image_is_named_and_leaves_nothing(backbone, tmp_path, qui
     with pytest.raises(DataError, match=r"dogs\.3\.jpg cannot be read as an image"):
         extract_features(quiet_trainer(), backbone, images_of(root, num_workers=num_workers), root=tmp_path / "f")
     assert [path for path in (tmp_path / "f").iterdir() if path.suffix != ".lock"] == []
-    skipping = images_of(root, on_bad_image="skip", bad_image_report=str(tmp_path / "bad.csv"))
+    skipping = images_of(root, on_bad_image="skip", left_out_report=str(tmp_path / "bad.csv"))
     store = extract_features(quiet_trainer(), backbone, skipping, root=tmp_path / "f")
     assert len(store.labels("test")) == 11
     assert "test/dogs/dogs.3.jpg" not in store.paths("test")

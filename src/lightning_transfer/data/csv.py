@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_transfer.data.folder import SPLIT_NAMES, VALIDATION_NAMES
 from lightning_transfer.data.index import SPLITS, ImageIndex, Label, Samples
-from lightning_transfer.data.splitting import split_images
+from lightning_transfer.data.split_names import split_named
+from lightning_transfer.data.splitting import SHARES, index_of
 from lightning_transfer.errors import DataError
 
 SPLIT_COLUMN = "split"
@@ -42,7 +42,7 @@ def read_table(
     root: Path,
     columns: Columns = Columns(),
     separator: str | None = None,
-    shares: tuple[float, float, float] = (0.5, 0.25, 0.25),
+    shares: tuple[float, float, float] = SHARES,
     split_seed: int = 0,
     check_paths: bool = True,
 ) -> ImageIndex:
@@ -77,9 +77,9 @@ def read_table(
     multi_label = separator is not None
     if rows[0].split:
         splits = {split: samples(split) for split in SPLITS if any(row.split == split for row in rows)}
-        index = ImageIndex(root, class_names, splits, multi_label=multi_label)
     else:
-        index = split_images(root, class_names, samples(), shares, split_seed, multi_label)
+        splits = {"": samples()}
+    index = index_of(root, class_names, splits, shares, split_seed, multi_label)
     counts = zip(class_names, index.class_counts("train"), strict=True)
     if missing := [name for name, count in counts if not count]:
         raise DataError(f"No image of {', '.join(missing)} is in the train split of {table}: add some.")
@@ -137,7 +137,7 @@ def _lines(table: Path, columns: Columns) -> Iterator[tuple[int, dict[str, str]]
 
 
 def _split_name(table: Path, line: int, name: str) -> str:
-    lower = name.lower()
-    if lower not in SPLIT_NAMES:
+    split = split_named(name)
+    if split is None:
         raise DataError(f"{table}, line {line}: the split {name!r}: wanted train, validation or test.")
-    return "validation" if lower in VALIDATION_NAMES else "train" if lower.startswith("train") else "test"
+    return split

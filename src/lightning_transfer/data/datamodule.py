@@ -12,15 +12,17 @@ from typing import Literal, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_transfer.data.augmentation import Augmentation
-from lightning_transfer.data.checks import check_agreement, refuse_duplicates, skip_bad_images
+from lightning_transfer.data.checks import check_agreement, skip_bad_images
 from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
+from lightning_transfer.data.duplicates import drop_duplicates, refuse_duplicates
 from lightning_transfer.data.index import SPLITS, ImageIndex
+from lightning_transfer.data.left_out import summary, write_left_out
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
 from lightning_transfer.errors import DataError
 from lightning_transfer.utils.machine import usable_cores
@@ -47,10 +49,10 @@ class ImageDataModule(LightningDataModule):
         on_bad_image: "error" stops at the first image that cannot be decoded; "skip" decodes every image once in
             `setup`, leaves the bad ones out, and lists them.
         max_bad_images: The share of all images that "skip" may leave out before it stops.
-        bad_image_report: The CSV file of path and reason that "skip" writes if any image is bad.
+        left_out_report: The CSV file of path and reason that is written if any file is left out; None for none.
         max_pixels: Largest H · W of a file; a larger one is bad, and is not decoded.
-        duplicates: What is done with files of equal content in two splits or with two labels: "drop", "error", or
-            "keep", which does not look for them.
+        duplicates: What is done with files of equal content in two splits or with two labels: "drop" leaves them
+            out, see `drop_duplicates`; "error" refuses them; "keep" does not look for them.
         augmentation: Random changes of training images, new in each epoch; None for no changes. Validation and
             test images and the images of a feature store stay as they are.
         num_workers: Processes that decode; None for half of the processor's cores, at least one and at most eight.
@@ -68,7 +70,7 @@ class ImageDataModule(LightningDataModule):
         max_images: int | None = None,
         on_bad_image: OnBadImage = "error",
         max_bad_images: float = 0.1,
-        bad_image_report: str = "bad_images.csv",
+        left_out_report: str | None = "left_out.csv",
         max_pixels: int = MAX_PIXELS,
         duplicates: Duplicates = "drop",
         augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
@@ -84,7 +86,7 @@ class ImageDataModule(LightningDataModule):
         if not 0 <= max_bad_images <= 1:
             raise DataError(f"max_bad_images={max_bad_images}: wanted a share from 0 to 1.")
         self.max_bad_images = max_bad_images
-        self.bad_image_report = Path(bad_image_report)
+        self.left_out_report = None if left_out_report is None else Path(left_out_report)
         self.max_pixels = _positive("max_pixels", max_pixels)
         self.duplicates: Duplicates = _one_of("duplicates", duplicates, get_args(Duplicates))
         self.augmentation = augmentation
@@ -115,15 +117,28 @@ class ImageDataModule(LightningDataModule):
 
     def _checked(self, index: ImageIndex) -> ImageIndex:
         if self.on_bad_image == "skip":
-            index = skip_bad_images(index, self.bad_image_report, self.max_bad_images, self.max_pixels)
+            index = skip_bad_images(index, self.max_bad_images, self.max_pixels)
         if self.max_images is not None:
             first = {name: samples.first(self.max_images) for name, samples in index.splits.items()}
             index = replace(index, splits=first)
-        for path, reason in index.left_out:
-            rank_zero_info(f"Left out: {index.root / path}: {reason}")
-        if self.duplicates != "keep":
+        if self.duplicates == "drop":
+            index = drop_duplicates(index, self.max_pixels)
+        elif self.duplicates == "error":
             refuse_duplicates(index, self.max_pixels)
+        self._tell(index)
         return index
+
+    def _tell(self, index: ImageIndex) -> None:
+        """Say what was decided, and what is left out."""
+        for note in index.notes:
+            rank_zero_info(note)
+        for warning in index.warnings:
+            rank_zero_warn(warning)
+        for line in summary(index.left_out):
+            rank_zero_info(line)
+        if index.left_out and self.left_out_report is not None:
+            write_left_out(self.left_out_report, index.root, index.left_out)
+            rank_zero_info(f"All that is left out: {self.left_out_report}")
 
     @property
     def index(self) -> ImageIndex:

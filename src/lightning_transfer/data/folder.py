@@ -1,79 +1,92 @@
-"""Find the images in a folder, with their classes and splits."""
+"""Find the images in a folder, with their classes and splits.
+
+Shapes: K classes, N samples.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from lightning_transfer.data.checks import equal_files
-from lightning_transfer.data.entries import SUFFIX_LIST, SUFFIXES, below, entries
-from lightning_transfer.data.index import SPLITS, ImageIndex, Samples
-from lightning_transfer.data.splitting import split_images
+from lightning_transfer.data.duplicates import equal_files
+from lightning_transfer.data.entries import SUFFIX_LIST
+from lightning_transfer.data.index import ImageIndex, Samples
+from lightning_transfer.data.labels_from_names import label_in_name
+from lightning_transfer.data.layout import LAYOUTS, Layout, find_layout
+from lightning_transfer.data.split_names import split_in_name
+from lightning_transfer.data.splitting import SHARES, index_of
+from lightning_transfer.data.tree import Folder, read_tree
 from lightning_transfer.errors import DataError
 
-# Other names for the splits, in lower case; a folder called Train is no class either.
-VALIDATION_NAMES = frozenset({"validation", "val", "valid", "dev", "eval"})
-SPLIT_NAMES = VALIDATION_NAMES | {"train", "training", "test", "testing"}
-
-LAYOUTS = "wanted {root}/train|validation|test/<class>/*.jpg, or {root}/<class>/*.jpg to be split here"
+Classes = dict[str, list[str]]  # paths by class name
 
 
 def scan_folder(
-    root: str | Path, split: Sequence[float] = (0.5, 0.25, 0.25), split_seed: int = 0, multi_label: bool = False
+    root: str | Path,
+    split: Sequence[float] = SHARES,
+    split_seed: int = 0,
+    multi_label: bool = False,
+    label_pattern: str | None = None,
 ) -> ImageIndex:
-    """Find the images in a folder of class folders.
+    """Find the images in a folder, as its owner has laid them out.
+
+    Splits are folders called train, validation or test, in any case and by their usual synonyms, also beside other
+    words as in `train_images`; classes are the folders in them, or those of a root without splits. Either may lie
+    further down, where only one place fits. Images in the folders of a class belong to it. What was decided is in
+    the index's `notes`, what is not used in `left_out`.
 
     An image is a regular file whose name ends in one of `SUFFIXES`. Entries that begin with a dot and `__MACOSX`
-    are ignored; links out of the root, names that are not UTF-8, and other files are left out and listed. Class
-    names are sorted, in Unicode's composed form; names that Unicode considers equal are the same class.
+    are ignored; links out of the root and names that are not UTF-8 are left out. Class names are sorted, in
+    Unicode's composed form; names that Unicode considers equal are the same class.
 
     Args:
-        root: `root/{train,validation,test}/<class>/*` (test may be missing), or `root/<class>/*`.
-        split: For the second layout, the shares of train, validation and test; see `split_images`.
-        split_seed: Which images go where, in the second layout.
+        root: The folder.
+        split: Shares of train, validation and test where they are made here; see `index_of`.
+        split_seed: Which images go where then.
         multi_label: Whether files of equal content in several class folders are one image with several labels.
+        label_pattern: Take labels from the images' names, by this regular expression, instead of from folders; see
+            `label_in_name`.
 
     Raises:
-        DataError: There is no such folder, it has fewer than two classes or an empty one, the splits have
-            different classes, two class names differ only in upper and lower case, or a class has too few images
-            to split.
+        DataError: There is no such folder; it cannot be told what is a class and what a split; there are fewer
+            than two classes; validation or test has a class that train has not, or two class names differ only in
+            case.
     """
     root = Path(root)
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"The folder of images {root} {what}: {LAYOUTS.format(root=root)}.")
-    left_out: list[tuple[str, str]] = []
-    top = list(entries(root, root, left_out))
-    folders = [entry.name for entry in top if entry.is_dir()]
-    if "train" in folders:
-        found = {name: _classes(root, name, left_out) for name in SPLITS if name in folders}
-        others = [entry.name for entry in top if entry.name not in found]
-        left_out += [(name, "not one of train, validation, test") for name in others]
-        class_names = _common_classes(root, found, [n for n in folders if n.lower() in VALIDATION_NAMES])
-        splits = {name: _samples(root, class_names, classes, multi_label) for name, classes in found.items()}
-        return ImageIndex(root, class_names, splits, tuple(left_out), multi_label)
-    if misnamed := sorted(name for name in folders if name.lower() in SPLIT_NAMES):
-        raise DataError(
-            f"{root} has no folder train, but has {', '.join(misnamed)}: {LAYOUTS.format(root=root)}. "
-            "Rename them accordingly."
-        )
-    left_out.clear()  # _classes lists the root's entries again
-    classes = _classes(root, "", left_out)
-    _refuse_case_twins(root, {"": classes})
-    class_names = _several(root, _checked_names(root, classes))
-    samples = _samples(root, class_names, classes, multi_label)
-    index = split_images(root, class_names, samples, split, split_seed, multi_label)
-    return replace(index, left_out=tuple(left_out))
+        raise DataError(f"The folder of images {root} {what}: wanted {LAYOUTS.format(root=root)}.")
+    top = read_tree(root)
+    left_out = [pair for folder in top.walk() for pair in folder.others]
+    layout = find_layout(root, top) if label_pattern is None else Layout(_by_split(top))
+    found: dict[str, Classes] = {}
+    for name, folders in layout.splits.items():
+        if label_pattern is None:
+            found[name] = _classes(root, folders)
+        else:
+            found[name], unlabelled = _labelled_by_name(folders, label_pattern)
+            left_out += [(path, "a name that label_pattern does not fit") for path in unlabelled]
+    class_names, warnings = _class_names(root, found)
+    splits = {name: _samples(root, class_names, classes, multi_label) for name, classes in found.items()}
+    index = index_of(root, class_names, splits, split, split_seed, multi_label)
+    used = {path for path, _ in layout.passed_over}
+    kept = [pair for pair in left_out if not used.intersection(_above(pair[0]))]
+    return replace(
+        index,
+        left_out=(*kept, *layout.passed_over),
+        notes=(*layout.notes, *index.notes),
+        warnings=(*warnings, *index.warnings),
+    )
 
 
 def find_images(root: str | Path) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Find the images in a folder and its subfolders, by the same rules as `scan_folder`.
 
     Returns:
-        Their paths below the folder, sorted by folder and name; path and reason of each link and name left out.
+        Their paths below the folder, sorted by folder and name; path and reason of each file left out.
 
     Raises:
         DataError: There is no such folder, or no image in it.
@@ -81,85 +94,69 @@ def find_images(root: str | Path) -> tuple[tuple[str, ...], tuple[tuple[str, str
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"The folder {root} does not exist: wanted a folder with images.")
-    left_out: list[tuple[str, str]] = []
-    images = tuple(_at_any_depth(root, left_out))
-    if not images:
+    top = read_tree(root, follow_links=False)
+    if not top.total:
         raise DataError(f"There are no images in {root} ({SUFFIX_LIST}), nor in its subfolders.")
-    return images, tuple(left_out)
+    return tuple(sorted(top.image_paths())), tuple(pair for folder in top.walk() for pair in folder.others)
 
 
-def _at_any_depth(root: Path, left_out: list[tuple[str, str]]) -> Iterator[str]:
-    unfinished = [entries(root, root, left_out)]
-    while unfinished:
-        entry = next(unfinished[-1], None)
-        if entry is None:
-            unfinished.pop()
-        elif entry.is_dir(follow_symlinks=False):
-            unfinished.append(entries(Path(entry.path), root, left_out))
-        elif entry.is_file() and Path(entry.name).suffix.lower() in SUFFIXES:
-            yield below(root, entry)
+def _by_split(top: Folder) -> dict[str, list[Folder]]:
+    """The folders of each split, where labels are in names: those called like splits, or the whole root."""
+    named = {folder.path: split_in_name(folder.name) for folder in top.filled}
+    splits: dict[str, list[Folder]] = {}
+    for folder in top.filled:
+        if name := named[folder.path]:
+            splits.setdefault(name, []).append(folder)
+    return splits if len(splits) > 1 and "train" in splits else {"": [top]}
 
 
-def _classes(root: Path, split: str, left_out: list[tuple[str, str]]) -> dict[str, list[str]]:
-    """The paths of each class's images, for the folder of one split ("" is the root)."""
-    classes: dict[str, list[str]] = {}
-    for folder in entries(root / split, root, left_out):
-        if not folder.is_dir():
-            left_out.append((below(root, folder), "a file beside the class folders"))
-            continue
+def _labelled_by_name(folders: Sequence[Folder], pattern: str) -> tuple[Classes, list[str]]:
+    classes: Classes = {}
+    unlabelled: list[str] = []
+    for path in chain(*(folder.image_paths() for folder in folders)):
+        if label := label_in_name(path, pattern):
+            classes.setdefault(unicodedata.normalize("NFC", label), []).append(path)
+        else:
+            unlabelled.append(path)
+    return classes, unlabelled
+
+
+def _classes(root: Path, folders: Sequence[Folder]) -> Classes:
+    classes: Classes = {}
+    for folder in folders:
         name = unicodedata.normalize("NFC", folder.name)
         if name in classes:
             raise DataError(
-                f"Two class folders in {root / split} are called {name!r}, in two encodings of Unicode: put "
-                "their images into one."
+                f"Two class folders in {(root / folder.path).parent} are called {name!r}, in two encodings of "
+                "Unicode: put their images into one."
             )
-        images = classes[name] = []
-        for entry in entries(Path(folder.path), root, left_out):
-            if not entry.is_file():
-                left_out.append((below(root, entry), "not a regular file"))
-            elif Path(entry.name).suffix.lower() not in SUFFIXES:
-                left_out.append((below(root, entry), f"not an image ({SUFFIX_LIST})"))
-            else:
-                images.append(below(root, entry))
+        classes[name] = list(folder.image_paths())
     return classes
 
 
-def _checked_names(folder: Path, classes: dict[str, list[str]]) -> tuple[str, ...]:
-    if not classes:
-        raise DataError(f"{folder} holds no class folders: wanted {folder}/<class>/*.jpg.")
-    for name, images in classes.items():
-        if not images:
-            raise DataError(
-                f"The class folder {folder / name} holds no images ({SUFFIX_LIST}): add some, or remove it."
-            )
-    return tuple(sorted(classes))
-
-
-def _several(root: Path, class_names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(class_names) == 1:
-        raise DataError(f"{root} holds one class only, {class_names[0]!r}: wanted two or more.")
-    return class_names
-
-
-def _common_classes(
-    root: Path, found: dict[str, dict[str, list[str]]], misnamed: Sequence[str]
-) -> tuple[str, ...]:
-    if "validation" not in found:
-        hint = f"; rename {root / misnamed[0]} to {root / 'validation'}?" if misnamed else "."
-        raise DataError(f"{root} has a folder train but none called validation{hint}")
+def _class_names(root: Path, found: Mapping[str, Classes]) -> tuple[tuple[str, ...], list[str]]:
+    """The names of all classes; and a warning for each split that lacks one."""
     _refuse_case_twins(root, found)
-    names = {split: _checked_names(root / split, classes) for split, classes in found.items()}
-    if len(set(names.values())) > 1:
-        missing = [
-            f"{root / split} lacks {', '.join(sorted(lacking))}"
-            for split, own in names.items()
-            if (lacking := set(chain(*names.values())) - set(own))
-        ]
-        raise DataError(f"The splits hold different classes: {'; '.join(missing)}. Each needs every class.")
-    return _several(root, names["train"])
+    names = set(chain(*found.values()))
+    if len(names) < 2:
+        which = f"one class only, {names.pop()!r}" if names else "no class"
+        raise DataError(f"{root} holds {which}: wanted two or more.")
+    train = set(found.get("train", names))
+    for split in ("validation", "test"):
+        if unknown := set(found.get(split, ())) - train:
+            raise DataError(
+                f"{', '.join(sorted(unknown))}: in {split} of {root}, but not in train. Add images to train on, "
+                "or take them out."
+            )
+    warnings = [
+        f"{split} has no images of {', '.join(sorted(names - set(classes)))}."
+        for split, classes in found.items()
+        if names - set(classes)
+    ]
+    return tuple(sorted(names)), warnings
 
 
-def _refuse_case_twins(root: Path, found: Mapping[str, Mapping[str, list[str]]]) -> None:
+def _refuse_case_twins(root: Path, found: Mapping[str, Classes]) -> None:
     spellings: dict[str, dict[str, PurePosixPath]] = {}
     for split, classes in found.items():
         for name in classes:
@@ -172,13 +169,15 @@ def _refuse_case_twins(root: Path, found: Mapping[str, Mapping[str, list[str]]])
             )
 
 
-def _samples(
-    root: Path, class_names: tuple[str, ...], classes: dict[str, list[str]], multi_label: bool
-) -> Samples:
-    labels = {path: label for label, name in enumerate(class_names) for path in classes[name]}
+def _samples(root: Path, class_names: tuple[str, ...], classes: Classes, multi_label: bool) -> Samples:
+    labels = {path: label for label, name in enumerate(class_names) for path in classes.get(name, ())}
     if not multi_label:
         return Samples(tuple(labels), tuple(labels.values()))
     copies = {group[0]: group for group in equal_files(root, list(labels))}
     others = {path for group in copies.values() for path in group[1:]}
     paths = tuple(path for path in labels if path not in others)
     return Samples(paths, tuple(tuple(sorted({labels[p] for p in copies.get(path, [path])})) for path in paths))
+
+
+def _above(path: str) -> set[str]:
+    return {str(parent) for parent in PurePosixPath(path).parents}

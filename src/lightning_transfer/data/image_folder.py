@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.folder import scan_folder
 from lightning_transfer.data.index import ImageIndex
+from lightning_transfer.data.labels_from_names import PATTERN
+from lightning_transfer.data.splitting import SHARES
+from lightning_transfer.errors import DataError
+
+LabelFrom = Literal["folder", "name"]
 
 
 class ImageFolderDataModule(ImageDataModule):
     """Images in class folders, for any number of classes.
 
     Args:
-        root: `root/{train,validation,test}/<class>/*` (test may be missing), or `root/<class>/*`, which is split
-            here by class, the same way for the same `split_seed`.
-        split: Shares of train, validation and test, for a folder that is not split.
-        split_seed: Which images go where, in a folder that is not split.
+        root: The folder, as it is: with splits, or classes alone, which are split here; see `scan_folder`.
+        split: Shares of train, validation and test, where splits are made here.
+        split_seed: Which images go where then.
+        label_from: "folder"; or "name" for images whose names carry the label, as in `cat.0.jpg`.
+        label_pattern: For "name": a regular expression for the whole name without suffix, with a group around the
+            label.
         multi_label: Treat files of equal content in several class folders as one image with several labels. A
             folder that is not split is then split without regard to the classes.
         **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_images, on_bad_image,
-            max_bad_images, bad_image_report, max_pixels, duplicates, augmentation, num_workers.
+            max_bad_images, left_out_report, max_pixels, duplicates, augmentation, num_workers.
     """
 
     def __init__(
         self,
         root: str = "data/images",
         *,
-        split: tuple[float, float, float] = (0.5, 0.25, 0.25),
+        split: tuple[float, float, float] = SHARES,
         split_seed: int = 0,
         multi_label: bool = False,
+        label_from: LabelFrom = "folder",
+        label_pattern: str = PATTERN,
         **kwargs: Any,
     ) -> None:
         super().__init__(index=None, **kwargs)
@@ -38,6 +47,10 @@ class ImageFolderDataModule(ImageDataModule):
         self.split = split
         self.split_seed = split_seed
         self._multi_label = multi_label
+        if label_from not in get_args(LabelFrom):
+            raise DataError(f"label_from={label_from!r}: wanted folder or name.")
+        self.label_from = label_from
+        self.label_pattern = label_pattern
 
     def load_index(self) -> ImageIndex:
         """Scan the folder.
@@ -45,4 +58,5 @@ class ImageFolderDataModule(ImageDataModule):
         Raises:
             DataError: It cannot be used.
         """
-        return scan_folder(self.root, self.split, self.split_seed, self._multi_label)
+        pattern = self.label_pattern if self.label_from == "name" else None
+        return scan_folder(self.root, self.split, self.split_seed, self._multi_label, pattern)

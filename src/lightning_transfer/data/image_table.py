@@ -8,6 +8,7 @@ from typing import Any
 from lightning_transfer.data.csv import Columns, read_table
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.index import ImageIndex
+from lightning_transfer.data.splitting import SHARES
 
 
 class ImageTableDataModule(ImageDataModule):
@@ -25,7 +26,7 @@ class ImageTableDataModule(ImageDataModule):
         split: Shares of train, validation and test, for a table without splits.
         split_seed: Which images go where, in such a table.
         **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_images, on_bad_image,
-            max_bad_images, bad_image_report, max_pixels, duplicates, augmentation, num_workers.
+            max_bad_images, left_out_report, max_pixels, duplicates, augmentation, num_workers.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class ImageTableDataModule(ImageDataModule):
         label_column: str = "label",
         split_column: str = "split",
         separator: str | None = None,
-        split: tuple[float, float, float] = (0.5, 0.25, 0.25),
+        split: tuple[float, float, float] = SHARES,
         split_seed: int = 0,
         **kwargs: Any,
     ) -> None:

@@ -64,7 +64,10 @@ class ImageIndex:
         class_names: K names; a label is an index into them, the same in every split.
         splits: Split name to its images: "train" and "validation", and "test" where there is one.
         left_out: Path and reason of each file that is not used.
+        notes: What was decided about the layout, a line each.
         multi_label: Whether an image may have several labels, or none.
+        warnings: What may spoil a result, a line each.
+        made_here: The splits that were made here, not by those who made the data set.
 
     Raises:
         DataError: A split is missing, empty or unknown, or a label is not a class.
@@ -74,7 +77,10 @@ class ImageIndex:
     class_names: tuple[str, ...]
     splits: Mapping[str, Samples]
     left_out: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
     multi_label: bool = False
+    warnings: tuple[str, ...] = ()
+    made_here: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not {"train", "validation"} <= self.splits.keys() <= set(SPLITS):
