@@ -22,7 +22,7 @@ from lightning_transfer.data.decoding import MAX_PIXELS, UnreadableImageError, l
 from lightning_transfer.data.index import ImageIndex, Label, Samples
 from lightning_transfer.errors import DataError
 
-MAX_LISTED = 5
+MAX_LISTED = 20
 
 
 def skip_bad_images(index: ImageIndex, max_share: float, max_pixels: int = MAX_PIXELS) -> ImageIndex:
@@ -36,7 +36,7 @@ def skip_bad_images(index: ImageIndex, max_share: float, max_pixels: int = MAX_P
     Raises:
         DataError: More images are bad, or a split has no readable image of some class.
     """
-    bad = bad_images(index, max_pixels)
+    bad = bad_images(index.root, [path for samples in index.splits.values() for path in samples.paths], max_pixels)
     kept = {
         split: samples.at(i for i, path in enumerate(samples.paths) if path not in bad)
         for split, samples in index.splits.items()
@@ -52,15 +52,12 @@ def skip_bad_images(index: ImageIndex, max_share: float, max_pixels: int = MAX_P
     return replace(index, splits=kept, left_out=(*index.left_out, *bad.items()))
 
 
-def bad_images(index: ImageIndex, max_pixels: int = MAX_PIXELS) -> dict[str, str]:
-    """Decode every image once, and return path and reason of those that cannot be read."""
-    bad: dict[str, str] = {}
+def bad_images(root: Path, paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> dict[str, str]:
+    """Decode some images below a root, and return path and reason of those that cannot be read."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for split, samples in index.splits.items():
-            results = pool.map(lambda path: _defect(index.root / path, max_pixels), samples.paths)
-            reasons = track(results, f"Checking the {split} images", total=len(samples))
-            bad |= {path: reason for path, reason in zip(samples.paths, reasons, strict=True) if reason}
-    return bad
+        results = pool.map(lambda path: _defect(root / path, max_pixels), paths)
+        reasons = track(results, "Checking the images", total=len(paths))
+        return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
 
 def listed(bad: Mapping[str, str]) -> str:

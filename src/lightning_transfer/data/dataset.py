@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_transfer.data.augmentation import Augmentation
+from lightning_transfer.data.checks import bad_images, listed
 from lightning_transfer.data.decoding import (
     MAX_PIXELS,
     Resize,
@@ -61,8 +62,12 @@ class ImageDataset(Dataset[tuple[Tensor, Target]]):
         try:
             image = load_image(self.root / self.samples.paths[index], self.image_size, self.max_pixels)
         except UnreadableImageError as error:
-            hint = 'Or pass on_bad_image="skip" to go on without such files.'
-            raise UnreadableImageError(f"{error} {hint}") from error.__cause__
+            # A run that stops at each bad file in turn would have to be started as often.
+            bad = bad_images(self.root, self.samples.paths, self.max_pixels)
+            raise UnreadableImageError(
+                f"{len(bad):,} of {len(self):,} images in {self.root} cannot be read: {listed(bad)}. Replace or "
+                "remove them, or pass on_bad_image=skip to go on without them."
+            ) from error.__cause__
         return resize_image(image, self.image_size, self.resize)
 
     def target(self, index: int) -> Target:

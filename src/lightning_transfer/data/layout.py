@@ -28,11 +28,13 @@ class Layout:
         splits: The folders of each split's classes; of the split "" where nothing is split yet.
         passed_over: Path and reason of each folder that is not used.
         notes: What was decided, a line each.
+        is_inside: Whether it was found below the root, and a note says so.
     """
 
     splits: dict[str, list[Folder]]
     passed_over: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    is_inside: bool = False
 
 
 def find_layout(root: Path, top: Folder) -> Layout:
@@ -138,8 +140,8 @@ def _with_beside(root: Path, folder: Folder, found: Layout) -> Layout:
     depth = len(PurePosixPath(folder.path).parts)
     taken = folder.below(PurePosixPath(first.path).parts[depth])
     beside = [_passed_over(inside, {taken}) for inside in folder.folders.values() if inside.path != taken]
-    note = f"The images are those in {root / taken}."
-    return replace(found, passed_over=(*beside, *found.passed_over), notes=(note, *found.notes))
+    notes = found.notes if found.is_inside else (f"The images are those in {root / taken}.", *found.notes)
+    return replace(found, passed_over=(*beside, *found.passed_over), notes=notes, is_inside=True)
 
 
 def _passed_over(folder: Folder, used: set[str]) -> tuple[str, str]:

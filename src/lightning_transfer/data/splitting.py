@@ -58,9 +58,7 @@ def index_of(
         _ordered({**splits, "train": train, "validation": validation}),
         multi_label=multi_label,
         made_here=frozenset({"train", "validation"}),
-        notes=(
-            f"There are no validation images: {len(validation):,} of {len(splits['train']):,} are held out.",
-        ),
+        notes=(f"There are no validation images: {len(validation):,} of {len(splits['train']):,} are held out.",),
     )
     return replace(index, warnings=_few(index, splits["train"], shares[:2]))
 
