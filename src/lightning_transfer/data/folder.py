@@ -54,7 +54,7 @@ def scan_folder(
         left_out += [(name, "not one of train, validation, test") for name in others]
         class_names = _common_classes(root, found, [n for n in folders if n.lower() in VALIDATION_NAMES])
         splits = {name: _samples(root, class_names, classes, multi_label) for name, classes in found.items()}
-        return ImageIndex(root, class_names, splits, tuple(left_out), multi_label)
+        return ImageIndex(root, class_names, splits, tuple(left_out), multi_label=multi_label)
     if misnamed := sorted(name for name in folders if name.lower() in SPLIT_NAMES):
         raise DataError(
             f"{root} has no folder train, but has {', '.join(misnamed)}: {LAYOUTS.format(root=root)}. "

@@ -64,6 +64,7 @@ class ImageIndex:
         class_names: K names; a label is an index into them, the same in every split.
         splits: Split name to its images: "train" and "validation", and "test" where there is one.
         left_out: Path and reason of each file that is not used.
+        notes: What was decided about the layout, a line each.
         multi_label: Whether an image may have several labels, or none.
 
     Raises:
@@ -74,6 +75,7 @@ class ImageIndex:
     class_names: tuple[str, ...]
     splits: Mapping[str, Samples]
     left_out: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
     multi_label: bool = False
 
     def __post_init__(self) -> None:
