@@ -111,9 +111,9 @@ def merged(
     notes = []
     if more := len(rows) - concerned - len(kept):
         what = "their labels are put together" if several else "they agree, and count once"
-        notes.append(f"{more:,} rows of {table.name} name a file that another row names already: {what}.")
+        notes.append(f"Rows of {table.name} for a file that another row names already: {more:,}; {what}.")
     if unclear:
-        notes.append(f"{concerned:,} rows of {table.name} contradict another row of the same file: left out.")
+        notes.append(f"Left out: rows of {table.name} that contradict another of the same file: {concerned:,}.")
     return kept, tuple(unclear.items()), notes
 
 
