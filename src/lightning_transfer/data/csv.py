@@ -63,8 +63,8 @@ def read_table(
         notes.append(f"No row of {', '.join(lost)} in {table.name} can be used: these are no classes.")
     if without_file or without_row:
         notes.append(
-            f"Left out: rows of {table.name} without a file: {len(without_file):,} of {len(rows):,}; images without "
-            f"a row: {len(without_row):,}."
+            f"Left out: rows of {table.name} without a file: {len(without_file):,} of {len(rows):,}; images "
+            f"without a row: {len(without_row):,}."
         )
     splits = splits_of(kept, class_names, separator is not None)
     if kept[0].split:

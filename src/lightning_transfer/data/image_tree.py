@@ -73,7 +73,7 @@ class ImageTree:
             for image in self.images:
                 if image.count("/") + 1 >= depth:
                     end = _composed("/".join(image.split("/")[-depth:]))
-                    for key in (end, end[: -len(PurePosixPath(end).suffix)]):
+                    for key in (end, end[: end.rindex(".")]):
                         ends.setdefault(key, []).append(image)
             self._ends[depth] = ends
         images = self._ends[depth].get(_composed(path), [])

@@ -73,7 +73,8 @@ def find_files(table: Path, trees: Sequence[ImageTree], names: Sequence[tuple[in
     places = " and ".join(str(tree.top) for tree in trees)
     raise DataError(
         f"No row of {table} has a file: that of line {line}, {name}, with or without a suffix, is not in {places} "
-        "nor in a folder below. Pass root, the folder that the paths start from, or path_column."
+        "nor in a folder below (links that lead out are not followed). Pass root, the folder that the paths start "
+        "from, or path_column."
     )
 
 
