@@ -90,15 +90,18 @@ def test_a_separator_makes_several_labels_or_none(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has no column 'path', only an empty first line: pass path_column"),
-        ("path,name\na.jpg,x\n", "has no column 'label', only path, name"),
+        ("", "has no column of paths .* or labels .*, only an empty first line: pass path_column and label_"),
+        ("path,width,height\na.jpg,1,2\n", "has no column of labels .*, only path, width, height: pass label_col"),
         ("path,label\n", "has no rows"),
         ("path,label\n,x\n", "line 2: no path in column 'path'"),
         ("path,label\na.jpg,x\nb.jpg,\n", "line 3: no label of b.jpg in column 'label'"),
-        ("path,label\na.jpg,x\nb.jpg,x\na.jpg,y\n", "line 4: a.jpg is in line 2 already"),
-        ("path,label\nabsent.jpg,x\n", "line 2: there is no file {root}/absent.jpg"),
+        ("path,label\na.jpg,x\nb.jpg,x\na.jpg,y\n", "line 4: a.jpg is in line 2 already, with another label"),
+        ("path,label\nabsent.jpg,x\n", "No row of {root}/labels.csv has a file: that of line 2, absent.jpg"),
         ("path,label\na.jpg,x\nb.jpg,x\n", "has 1 class in column 'label': wanted two or more"),
-        ("path,label,split\na.jpg,x,holdout\n", "line 2: the split 'holdout': wanted train, validation or test"),
+        (
+            "path,label,split\na.jpg,x,fold 1\n",
+            "line 2: the split 'fold 1' in column 'split': wanted train, validation or test",
+        ),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,\n", "line 3: b.jpg is in no split, and others are"),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,val\n", "No image of y is in the train split"),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,train\n", "has the splits train: wanted train and validation"),
@@ -116,9 +119,10 @@ def test_a_misspelt_split_column_or_table_is_an_error(tmp_path):
         make(str(tmp_path / "absent.csv"))
 
 
-def test_skip_lists_missing_files_with_the_bad_ones(tmp_path, monkeypatch):
+def test_skip_lists_bad_files_after_rows_without_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = table(tmp_path, f"{SPLIT}absent.jpg,cats,train\n")
+    (tmp_path / "bad.jpg").write_text("no image")
+    path = table(tmp_path, f"{SPLIT}absent.jpg,cats,train\nbad.jpg,cats,train\n")
     data = make(path, on_bad_image="skip", max_bad_images=0.2)
-    assert [left_out for left_out, _ in data.index.left_out] == ["absent.jpg"]
+    assert [left_out for left_out, _ in data.index.left_out] == ["absent.jpg", "bad.jpg"]
     assert len(data.dataset("train")) == 2

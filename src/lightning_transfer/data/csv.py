@@ -1,143 +1,113 @@
-"""Read the paths, labels and splits of images from a CSV file."""
+"""Read the images, labels and splits of a CSV file."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from lightning_transfer.data.index import SPLITS, ImageIndex, Label, Samples
-from lightning_transfer.data.split_names import split_named
+from lightning_transfer.data.index import SPLITS, ImageIndex, Samples
 from lightning_transfer.data.splitting import SHARES, index_of
+from lightning_transfer.data.table_columns import Columns, find_columns, told, with_header
+from lightning_transfer.data.table_files import all_files, find_files, trees_of
+from lightning_transfer.data.table_rows import Row, merged, read_rows
+from lightning_transfer.data.table_text import read_cells
 from lightning_transfer.errors import DataError
 
-SPLIT_COLUMN = "split"
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of a table's columns.
-
-    Attributes:
-        path: Paths of the images.
-        label: Class names.
-        split: "train", "validation" or "test"; a table without a column "split" is split here.
-    """
-
-    path: str = "path"
-    label: str = "label"
-    split: str = SPLIT_COLUMN
-
-
-@dataclass(frozen=True)
-class _Row:
-    path: str
-    classes: tuple[str, ...]
-    split: str
+WITHOUT_FILE = "a row of the table without a file"
+WITHOUT_ROW = "a file without a row in the table"
 
 
 def read_table(
     table: Path,
-    root: Path,
-    columns: Columns = Columns(),
+    root: Path | None = None,
+    columns: Columns = Columns(),  # noqa: B008  # it is immutable
     separator: str | None = None,
     shares: tuple[float, float, float] = SHARES,
     split_seed: int = 0,
-    check_paths: bool = True,
 ) -> ImageIndex:
     """Read an index of images from a CSV file with a header.
 
+    What is decided about the table is in the index's notes; rows without a file and files without a row are left
+    out.
+
     Args:
-        table: A UTF-8 file, comma-separated.
-        root: The folder that the paths start from.
-        columns: Names of its columns.
+        table: Its columns are separated by commas, semicolons or tabs.
+        root: A folder above the images; None for the table's own.
+        columns: Names of its columns, as far as they are to be given.
         separator: What stands between the labels of an image; a cell may then hold several, or be empty.
-        shares: Of train, validation and test, for a table without a column of splits; see `split_images`.
+        shares: Of train, validation and test, for a table without a column of splits; see `index_of`.
         split_seed: Which images go where, in such a table.
-        check_paths: Whether a path without a file is an error.
 
     Raises:
         DataError: The file cannot be read, or a column, path, label or split is missing or wrong; names the line.
     """
-    rows = _rows(table, root, columns, separator, check_paths)
-    class_names = tuple(sorted({name for row in rows for name in row.classes}))
+    if root is not None and not root.is_dir():
+        raise DataError(f"root={root}: there is no such folder; wanted one that holds the images of {table}.")
+    trees = trees_of(table, root)
+    cells = with_header(read_cells(table), lambda names: all_files(trees, names))
+    found = find_columns(cells, columns, lambda names: all_files(trees, names))
+    rows = read_rows(cells, found, separator)
+    files = find_files(table, trees, [(row.line, row.path) for row in rows])
+    located = [replace(row, path=path) for row, path in zip(rows, files.paths, strict=True) if path is not None]
+    without_file = tuple(
+        (row.path, WITHOUT_FILE) for row, path in zip(rows, files.paths, strict=True) if path is None
+    )
+    without_row = tuple((path, WITHOUT_ROW) for path in files.without_row)
+    kept, unclear, notes = merged(table, located, separator is not None)
+    class_names = _class_names(kept)
     if len(class_names) < (2 if separator is None else 1):
-        raise DataError(f"{table} has {len(class_names)} class in column {columns.label!r}: wanted two or more.")
+        column = cells.header[found.label]
+        raise DataError(f"{table} has {len(class_names)} class in column {column!r}: wanted two or more.")
+    if lost := _lost(rows, class_names):
+        notes.append(f"No row of {', '.join(lost)} in {table.name} can be used: these are no classes.")
+    if without_file or without_row:
+        notes.append(
+            f"Left out: rows of {table.name} without a file: {len(without_file):,} of {len(rows):,}; images "
+            f"without a row: {len(without_row):,}."
+        )
+    splits = splits_of(kept, class_names, separator is not None)
+    index = index_of(files.root, class_names, splits, shares, split_seed, multi_label=separator is not None)
+    _refuse_untrained(table, index)
+    said = (*cells.notes, told(cells, columns, found), files.note, *notes)
+    return replace(
+        index,
+        left_out=(*index.left_out, *without_file, *without_row, *unclear),
+        notes=(*index.notes, *filter(None, said)),
+    )
+
+
+def splits_of(rows: Sequence[Row], class_names: Sequence[str], multi_label: bool) -> dict[str, Samples]:
+    """The images of each split that the rows name, or all of them as "" if they name none.
+
+    Args:
+        rows: Each with the path of its file.
+        class_names: K names.
+        multi_label: Whether a label is a tuple of classes.
+    """
     labels = {name: label for label, name in enumerate(class_names)}
+    splits: dict[str, Samples] = {}
+    for split in ("", *SPLITS):
+        if chosen := [row for row in rows if row.split == split]:
+            classes = [tuple(sorted({labels[name] for name in row.classes})) for row in chosen]
+            paths = tuple(row.path for row in chosen)
+            splits[split] = Samples(paths, tuple(classes) if multi_label else tuple(own[0] for own in classes))
+    return splits
 
-    def samples(split: str | None = None) -> Samples:
-        chosen = [row for row in rows if split in (None, row.split)]
-        found: list[Label] = []
-        for row in chosen:
-            classes = tuple(sorted({labels[name] for name in row.classes}))
-            found.append(classes[0] if separator is None else classes)
-        return Samples(tuple(row.path for row in chosen), tuple(found))
 
-    multi_label = separator is not None
-    if rows[0].split:
-        splits = {split: samples(split) for split in SPLITS if any(row.split == split for row in rows)}
-    else:
-        splits = {"": samples()}
-    index = index_of(root, class_names, splits, shares, split_seed, multi_label)
-    counts = zip(class_names, index.class_counts("train"), strict=True)
+def _class_names(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Sorted by number if all are whole numbers, so that "10" comes after "9"."""
+    names = {name for row in rows for name in row.classes}
+    if all(name.removeprefix("-").isdecimal() and name.isascii() and len(name) < 20 for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _lost(rows: Sequence[Row], class_names: Sequence[str]) -> list[str]:
+    return sorted({name for row in rows for name in row.classes} - set(class_names))
+
+
+def _refuse_untrained(table: Path, index: ImageIndex) -> None:
+    counts = zip(index.class_names, index.class_counts("train"), strict=True)
     if missing := [name for name, count in counts if not count]:
         raise DataError(f"No image of {', '.join(missing)} is in the train split of {table}: add some.")
-    return index
-
-
-def _rows(table: Path, root: Path, columns: Columns, separator: str | None, check_paths: bool) -> list[_Row]:
-    rows: list[_Row] = []
-    lines: dict[str, int] = {}
-    for line, cells in _lines(table, columns):
-        path, label = cells[columns.path], cells[columns.label]
-        if not path:
-            raise DataError(f"{table}, line {line}: no path in column {columns.path!r}.")
-        if path in lines:
-            raise DataError(
-                f"{table}, line {line}: {path} is in line {lines[path]} already: keep one; with a separator, "
-                "a cell may hold several labels."
-            )
-        if check_paths and not (root / path).is_file():
-            raise DataError(
-                f"{table}, line {line}: there is no file {root / path}: correct the path, or pass root."
-            )
-        lines[path] = line
-        names = (label,) if separator is None else tuple(part.strip() for part in label.split(separator))
-        if separator is None and not label:
-            raise DataError(f"{table}, line {line}: no label of {path} in column {columns.label!r}.")
-        split = cells.get(columns.split, "")
-        rows.append(_Row(path, tuple(filter(None, names)), _split_name(table, line, split) if split else ""))
-        if bool(rows[0].split) != bool(split):
-            raise DataError(
-                f"{table}, line {line}: {path} is in no split, and others are: fill in {columns.split!r}."
-            )
-    if not rows:
-        raise DataError(f"{table} has no rows: wanted an image in each.")
-    return rows
-
-
-def _lines(table: Path, columns: Columns) -> Iterator[tuple[int, dict[str, str]]]:
-    """Number and cells of each line, by column."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            header = reader.fieldnames or []
-            optional = [SPLIT_COLUMN] if columns.split == SPLIT_COLUMN else []
-            for column in (columns.path, columns.label, columns.split):
-                if column not in header and column not in optional:
-                    raise DataError(
-                        f"{table} has no column {column!r}, only {', '.join(header) or 'an empty first line'}: "
-                        "pass path_column, label_column or split_column."
-                    )
-            for cells in reader:
-                yield reader.line_num, {name: cells[name].strip() for name in header}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"The table {table} cannot be read ({error}): wanted a CSV file in UTF-8.") from error
-
-
-def _split_name(table: Path, line: int, name: str) -> str:
-    split = split_named(name)
-    if split is None:
-        raise DataError(f"{table}, line {line}: the split {name!r}: wanted train, validation or test.")
-    return split

@@ -5,22 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lightning_transfer.data.csv import Columns, read_table
+from lightning_transfer.data.csv import read_table
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.data.splitting import SHARES
+from lightning_transfer.data.table_columns import Columns
 
 
 class ImageTableDataModule(ImageDataModule):
     """Images listed in a CSV file: a column of paths, one of labels, and one of splits or none.
 
+    Columns are found by their names; names of images may lack the suffix, and be those of files in a folder beside
+    the table. The index's notes say what was decided. Rows without a file, files without a row, and files whose
+    rows contradict each other are left out and listed.
+
     Args:
-        table: A UTF-8 CSV file with a header.
-        root: The folder that the paths start from; None for the table's own.
-        path_column: The column of paths.
-        label_column: The column of class names.
-        split_column: The column of splits: train, validation and test. A table without a column "split" is split
-            here by class, the same way for the same `split_seed`.
+        table: A CSV file with a header; commas, semicolons or tabs separate its columns.
+        root: A folder above the images; None for the table's own.
+        path_column: The column of paths; None for the first of path, filename, image, id and the like.
+        label_column: The column of class names; None for the first of label, class, category and the like.
+        split_column: The column of splits: train, validation and test; None for the first of split, set, subset
+            and the like, "" for none. A table without one is split here by class, the same way for the same
+            `split_seed`.
         separator: For images with several labels, what stands between them in a cell, such as "|"; the cell may be
             empty. A table without splits is then split without regard to the classes.
         split: Shares of train, validation and test, for a table without splits.
@@ -34,9 +40,9 @@ class ImageTableDataModule(ImageDataModule):
         table: str,
         root: str | None = None,
         *,
-        path_column: str = "path",
-        label_column: str = "label",
-        split_column: str = "split",
+        path_column: str | None = None,
+        label_column: str | None = None,
+        split_column: str | None = None,
         separator: str | None = None,
         split: tuple[float, float, float] = SHARES,
         split_seed: int = 0,
@@ -44,7 +50,7 @@ class ImageTableDataModule(ImageDataModule):
     ) -> None:
         super().__init__(index=None, **kwargs)
         self.table = Path(table)
-        self.root = self.table.parent if root is None else Path(root)
+        self.root = None if root is None else Path(root)
         self.columns = Columns(path_column, label_column, split_column)
         self.separator = separator
         self.split = split
@@ -56,7 +62,4 @@ class ImageTableDataModule(ImageDataModule):
         Raises:
             DataError: It cannot be used; names the line.
         """
-        check_paths = self.on_bad_image == "error"  # "skip" lists missing files with the bad ones
-        return read_table(
-            self.table, self.root, self.columns, self.separator, self.split, self.split_seed, check_paths
-        )
+        return read_table(self.table, self.root, self.columns, self.separator, self.split, self.split_seed)

@@ -20,8 +20,8 @@ def split_named(name: str) -> str | None:
     >>> [split_named(name) for name in ("Training", "val", "test_set", "dogs")]
     ['train', 'validation', 'test', None]
     """
-    plain = re.sub(r"[\W_]*(set|split)$", "", re.sub(r"[\s-]+", "_", name.strip().lower()))
-    return SPLIT_OF.get(plain)
+    plain = re.sub(r"[\s_-]+", "", name.lower())
+    return SPLIT_OF.get(plain) or SPLIT_OF.get(re.sub(r"(set|split)$", "", plain))
 
 
 def split_in_name(name: str) -> str | None:

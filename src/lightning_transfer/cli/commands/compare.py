@@ -21,8 +21,9 @@ def compare(
     continues: type the same command.
 
     Args:
-        data: A folder of images, a folder for each class; "cats_and_dogs" for the book's, which are downloaded; or
-            "sketch_pets" for drawn ones, which need no network.
+        data: A folder of images, a folder for each class; a table of them, `*.csv` or `*.tsv`;
+            "cats_and_dogs" for the book's, which are downloaded; or "sketch_pets" for drawn ones, which need no
+            network.
         backbone: The network's name in torchvision.
         weights: A torchvision weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones
             where this library has them, else torchvision's own.

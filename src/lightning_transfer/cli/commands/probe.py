@@ -21,13 +21,14 @@ def probe(
     The backbone runs once over the training and validation images; each stage's output is averaged over the image.
 
     Args:
-        data: A folder of images, a folder for each class; "cats_and_dogs" for the book's, which are downloaded; or
-            "sketch_pets" for drawn ones, which need no network.
+        data: A folder of images, a folder for each class; a table of them, `*.csv` or `*.tsv`;
+            "cats_and_dogs" for the book's, which are downloaded; or "sketch_pets" for drawn ones, which need no
+            network.
         backbone: The network's name in torchvision.
         weights: A torchvision weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones
             where this library has them, else torchvision's own.
         image_size: H and W of the images, in pixels.
-        seed: Of the split of a folder that has none, and of random weights.
+        seed: Of the split of a folder or table that has none, and of random weights.
         out: The folder for table and figure.
         overwrite: Replace those of an earlier run.
 
