@@ -66,9 +66,9 @@ def test_a_table_without_splits_is_split_by_class_and_split_seed(tmp_path):
     path = table(tmp_path, f"path,label\n{rows}")
     first, again, other = (make(path, split_seed=split, seed=seed) for split, seed in ((0, 0), (0, 1), (1, 0)))
     assert {s: dict(Counter(first.index.splits[s].labels)) for s in first.splits} == {
-        "train": {0: 4, 1: 4},
-        "validation": {0: 2, 1: 2},
-        "test": {0: 2, 1: 2},
+        "train": {0: 6, 1: 6},
+        "validation": {0: 1, 1: 1},
+        "test": {0: 1, 1: 1},
     }
     assert first.index == again.index != other.index
 
@@ -104,7 +104,7 @@ def test_a_separator_makes_several_labels_or_none(tmp_path):
         ),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,\n", "line 3: b.jpg is in no split, and others are"),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,val\n", "No image of y is in the train split"),
-        ("path,label,split\na.jpg,x,train\nb.jpg,y,train\n", "has the splits train: wanted train and validation"),
+        ("path,label,split\na.jpg,x,train\nb.jpg,y,train\n", "No class has two images or more: none can be held out"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path, text, message):
