@@ -104,7 +104,10 @@ def test_a_separator_makes_several_labels_or_none(tmp_path):
         ),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,\n", "line 3: b.jpg is in no split, and others are"),
         ("path,label,split\na.jpg,x,train\nb.jpg,y,val\n", "No image of y is in the train split"),
-        ("path,label,split\na.jpg,x,train\nb.jpg,y,train\n", "No class has two images or more: none can be held out"),
+        (
+            "path,label,split\na.jpg,x,train\nb.jpg,y,train\n",
+            "No class has two images or more: none can be held out",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path, text, message):

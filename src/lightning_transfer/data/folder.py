@@ -72,8 +72,10 @@ def scan_folder(
     class_names, warnings = _class_names(root, found)
     splits = {name: _samples(root, class_names, classes, multi_label) for name, classes in found.items()}
     index = index_of(root, class_names, splits, split, split_seed, multi_label)
-    used = {path for path, _ in layout.passed_over}
-    kept = [pair for pair in left_out if not used.intersection(_above(pair[0]))]
+    if label_pattern is None:
+        left_out += _in_no_class(top, found)
+    passed_over = {path for path, _ in layout.passed_over}
+    kept = [pair for pair in left_out if not passed_over.intersection(_above(pair[0]))]
     return replace(
         index,
         left_out=(*kept, *layout.passed_over),
@@ -177,6 +179,14 @@ def _samples(root: Path, class_names: tuple[str, ...], classes: Classes, multi_l
     others = {path for group in copies.values() for path in group[1:]}
     paths = tuple(path for path in labels if path not in others)
     return Samples(paths, tuple(tuple(sorted({labels[p] for p in copies.get(path, [path])})) for path in paths))
+
+
+def _in_no_class(top: Folder, found: Mapping[str, Classes]) -> list[tuple[str, str]]:
+    used = [path for classes in found.values() for paths in classes.values() for path in paths]
+    if len(used) == top.total:
+        return []
+    known = set(used)
+    return [(path, "an image in no class folder") for path in top.image_paths() if path not in known]
 
 
 def _above(path: str) -> set[str]:

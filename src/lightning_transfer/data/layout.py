@@ -104,12 +104,7 @@ def _split_layout(root: Path, folder: Folder) -> Layout | None:
         raise DataError(f"There are {names}, but no images to train on: wanted {LAYOUTS.format(root=root)}.")
     splits = {split: structured[split][0].filled for split in structured}
     empty = [pair for (only,) in structured.values() for pair in _empty(only)]
-    loose = [
-        (only.below(name), "an image beside the class folders")
-        for (only,) in structured.values()
-        for name in only.images
-    ]
-    return Layout(splits, (*beside, *empty, *loose), tuple(notes))
+    return Layout(splits, (*beside, *empty), tuple(notes))
 
 
 def _unwrapped(folder: Folder) -> Folder:

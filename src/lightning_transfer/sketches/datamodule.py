@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.folder import scan_folder
 from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.sketches.canvas import Box, Sketcher
-from lightning_transfer.sketches.folder import SketchFolder
+from lightning_transfer.sketches.folder import NOTE, SketchFolder
 from lightning_transfer.sketches.pets import draw_cat, draw_dog
 
 SAMPLES = {"train": 1000, "validation": 500, "test": 500}
@@ -58,7 +59,8 @@ class SketchDataModule(ImageDataModule):
         Raises:
             DataError: It cannot be used.
         """
-        return scan_folder(self.root)
+        index = scan_folder(self.root)
+        return replace(index, left_out=tuple(pair for pair in index.left_out if pair[0] != NOTE))
 
 
 class SketchPetsDataModule(SketchDataModule):
