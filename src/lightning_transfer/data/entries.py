@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lightning_transfer.errors import DataError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+# HEIC and AVIF may need another package, which load_image names; passing them over would hide them.
+SUFFIXES = frozenset(".jpg .jpeg .png .webp .bmp .tif .tiff .ppm .pgm .pbm .pnm .gif .heic .heif .avif".split())
 SUFFIX_LIST = ", ".join(sorted(SUFFIXES))  # for messages
 
 
