@@ -22,6 +22,7 @@ def open_tiff(file: IO[bytes]) -> TiffImageFile:
     """
     image = TiffImageFile(file)
     tags = image.tag_v2
+    planes = len(image.getbands()) if tags.get(PLANES, 1) == 2 else 1
     deep = image.mode.startswith("I;16") or max(tags.get(BITS, (1,))) > 8
     if (compression := image.info["compression"]) not in COMPRESSIONS:
         raise ValueError(f"a TIFF compressed by {compression}: wanted LZW, Deflate, PackBits or no compression")
@@ -31,13 +32,21 @@ def open_tiff(file: IO[bytes]) -> TiffImageFile:
         raise ValueError("a TIFF of 12 bits a pixel: wanted 8 or 16")
     if deep and tags.get(COLOURS, 0) == 0:
         raise ValueError("a TIFF of 16 bit where zero is white: wanted zero to be black")
-    if deep and tags.get(PLANES, 1) != 1:
+    if deep and planes > 1:
         raise ValueError("a TIFF of 16 bit with a plane for each colour: wanted the colours of a pixel together")
     if compression == "raw" and tags.get(COLOURS) == 6 and tags.get(SUBSAMPLING, (2, 2)) != (1, 1):
-        raise ValueError("an uncompressed TIFF of reduced colours (YCbCr): wanted RGB")
+        raise ValueError("a TIFF of reduced colours (YCbCr) without compression: wanted RGB")
     if tags.get(TILE_WIDTH, 1) * tags.get(TILE_LENGTH, 1) > max(image.width * image.height, MAX_TILE):
         raise ValueError("a TIFF whose tiles are larger than the image")
+    if compression == "raw" and _area(image) < image.width * image.height * planes:
+        raise ValueError("a TIFF that lacks a part of the image")
     return image
+
+
+def _area(image: TiffImageFile) -> int:
+    """Pixels that are in a strip or a tile; Pillow leaves the others as it finds the memory."""
+    boxes = [tile.extents for tile in image.tile if tile.extents]
+    return sum((right - left) * (lower - upper) for left, upper, right, lower in boxes)
 
 
 def count_pages(file: IO[bytes]) -> int:
