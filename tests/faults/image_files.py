@@ -28,12 +28,14 @@ def png(width, height, depth, colour_type, pixels, *chunks):
 
 
 def tiff(width, height, bits, colours, strips, order="<", compression=1, **more):
-    """A TIFF with the strips behind the header, whose fields are of no type but LONG; `more` sets them by name."""
+    """A TIFF with the strips behind the header, whose fields are of no type but LONG; `more` sets others."""
     strips = [zlib.compress(strip) if compression == 8 else strip for strip in strips]
     starts = [8 + sum(map(len, strips[:number])) for number in range(len(strips))]
     fields = {256: [width], 257: [height], 258: bits, 259: [compression], 262: [colours], 273: starts}
     fields |= {277: [len(bits)], 278: [height], 279: [len(strip) for strip in strips]}
     fields |= {int(name.removeprefix("tag")): values for name, values in more.items()}
+    if 324 in fields:  # tiles
+        fields = {tag: values for tag, values in fields.items() if tag not in (273, 278, 279)}
     at = 8 + sum(map(len, strips))
     behind = at + 2 + 12 * len(fields) + 4
     directory, values_behind = struct.pack(f"{order}H", len(fields)), b""
