@@ -193,9 +193,9 @@ def encoded_heic(pillow_heif, image, exif):
 @pytest.mark.parametrize(
     ("brand", "others", "package", "remedy"),
     [
-        (b"heic", b"mif1", "pillow_heif", r"HEIC, .*pip install \"lightning-transfer\[heif\]\""),
-        (b"mif1", b"heic", "pillow_heif", r"HEIC, .*pip install \"lightning-transfer\[heif\]\""),
-        (b"hevc", b"msf1", "pillow_heif", r"HEIC, .*pip install \"lightning-transfer\[heif\]\""),
+        (b"heic", b"mif1", "pillow_heif", 'HEIC, .*pip install "pillow-heif>=0.18"'),
+        (b"mif1", b"heic", "pillow_heif", 'HEIC, .*pip install "pillow-heif>=0.18"'),
+        (b"hevc", b"msf1", "pillow_heif", 'HEIC, .*pip install "pillow-heif>=0.18"'),
         (b"avif", b"mif1", "PIL.AvifImagePlugin", "AVIF, which Pillow reads from 11.3 on"),
         (b"msf1", b"avis", "PIL.AvifImagePlugin", "AVIF, which Pillow reads from 11.3 on"),
     ],

@@ -87,9 +87,8 @@ def _open_heic(file: IO[bytes]) -> ImageFile:
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
-        raise ValueError(
-            'HEIC, which the package pillow_heif reads; pip install "lightning-transfer[heif]"'
-        ) from error
+        # No extra of this package installs it, because its wheels are under the GPL.
+        raise ValueError('HEIC, which the package pillow_heif reads; pip install "pillow-heif>=0.18"') from error
     image: ImageFile = HeifImageFile(file)
     return image
 
