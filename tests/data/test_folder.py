@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lightning_transfer.data.entries import SUFFIX_LIST
 from lightning_transfer.data.folder import find_images, scan_folder
 from lightning_transfer.data.index import SPLITS, Samples
 from lightning_transfer.errors import DataError
@@ -87,7 +88,7 @@ def test_what_is_no_image_is_listed_with_its_reason(tmp_path):
         "README.md": "not one of train, validation, test",
         "extra": "not one of train, validation, test",
         "train/labels.csv": "a file beside the class folders",
-        "train/cats/notes.txt": "not an image (.bmp, .jpeg, .jpg, .png, .webp)",
+        "train/cats/notes.txt": f"not an image ({SUFFIX_LIST})",
         "train/dogs/pipe.jpg": "not a regular file",
         "test/cats/in": "not a regular file",
     }
@@ -214,7 +215,7 @@ def test_images_are_found_at_any_depth_in_order(tmp_path):
 
 def test_a_folder_without_images_is_named(tmp_path):
     touch(tmp_path / "new", "notes.txt")
-    with pytest.raises(DataError, match=r"There are no images in .*new \(\.bmp, "):
+    with pytest.raises(DataError, match=r"There are no images in .*new \(\.avif, "):
         find_images(tmp_path / "new")
     with pytest.raises(DataError, match=r"nowhere does not exist"):
         find_images(tmp_path / "nowhere")

@@ -8,7 +8,7 @@ from typing import IO
 from PIL.TiffImagePlugin import TiffImageFile
 
 # Tags, by their numbers in the standard.
-BITS, COLOURS, PLANES, SUBSAMPLING, TILE_WIDTH, TILE_LENGTH, NUMBERS = 258, 262, 284, 530, 322, 323, 339
+BITS, COLOURS, PLANES, TILE_WIDTH, TILE_LENGTH, NUMBERS = 258, 262, 284, 322, 323, 339
 COMPRESSIONS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits")
 MAX_TILE = 2048**2  # pixels; one is held as a whole beside the image
 MAX_PAGES = 10_000  # that are counted
@@ -34,8 +34,8 @@ def open_tiff(file: IO[bytes]) -> TiffImageFile:
         raise ValueError("a TIFF of 16 bit where zero is white: wanted zero to be black")
     if deep and planes > 1:
         raise ValueError("a TIFF of 16 bit with a plane for each colour: wanted the colours of a pixel together")
-    if compression == "raw" and tags.get(COLOURS) == 6 and tags.get(SUBSAMPLING, (2, 2)) != (1, 1):
-        raise ValueError("a TIFF of reduced colours (YCbCr) without compression: wanted RGB")
+    if tags.get(COLOURS) == 6:  # older Pillow misreads it
+        raise ValueError("a TIFF of YCbCr: wanted RGB")
     if tags.get(TILE_WIDTH, 1) * tags.get(TILE_LENGTH, 1) > max(image.width * image.height, MAX_TILE):
         raise ValueError("a TIFF whose tiles are larger than the image")
     if compression == "raw" and _area(image) < image.width * image.height * planes:
