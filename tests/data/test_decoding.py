@@ -155,22 +155,21 @@ def test_to_tensor_is_channels_height_width_in_fresh_memory():
 
 def bad_files(folder):
     """One file for each way in which a file can fail to be an image."""
-    for suffix in ("jpg", "png", "webp", "bmp"):
+    for suffix in ("jpg", "png", "webp", "bmp", "tif", "ppm", "gif"):
         whole = save(folder / f"whole.{suffix}", NOISE).read_bytes()
         (folder / f"truncated.{suffix}").write_bytes(whole[: len(whole) * 2 // 3])
     (folder / "empty.jpg").touch()
     (folder / "page.jpg").write_text("<!DOCTYPE html><html><body>404</body></html>")
     (folder / "folder.jpg").mkdir()
-    save(folder / "gif.png", NOISE, format="GIF")
-    save(folder / "tiff.jpg", NOISE, format="TIFF")
+    save(folder / "icon.png", NOISE, format="ICO")
     save(folder / "postscript.jpg", NOISE, format="EPS")
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("truncated.jpg", "truncated.png", "truncated.webp", "truncated.bmp", "empty.jpg", "page.jpg"),
-        *("folder.jpg", "gif.png", "tiff.jpg", "postscript.jpg", "absent.jpg"),
+        *("truncated.jpg", "truncated.png", "truncated.webp", "truncated.bmp", "truncated.tif", "truncated.ppm"),
+        *("truncated.gif", "empty.jpg", "page.jpg", "folder.jpg", "icon.png", "postscript.jpg", "absent.jpg"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_the_remedy(tmp_path, name):

@@ -372,7 +372,7 @@ def test_images_are_found_at_any_depth_in_order(tmp_path):
 
 def test_a_folder_without_images_is_named(tmp_path):
     touch(tmp_path / "new", "notes.txt")
-    with pytest.raises(DataError, match=r"There are no images in .*new \(\.bmp, "):
+    with pytest.raises(DataError, match=r"There are no images in .*new \(\.avif, "):
         find_images(tmp_path / "new")
     with pytest.raises(DataError, match=r"nowhere does not exist"):
         find_images(tmp_path / "nowhere")

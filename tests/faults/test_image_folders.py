@@ -71,7 +71,7 @@ def test_skip_reports_the_bad_ones_and_stops_above_the_cap(tmp_path, monkeypatch
         with (tmp_path / name).open(newline="") as report:
             rows = list(csv.DictReader(report))
         assert [row["path"] for row in rows] == list(map(str, bad[:count]))
-        assert all("neither JPEG, PNG, WebP nor BMP" in row["reason"] for row in rows)
+        assert all("none of JPEG, PNG, WebP, BMP, TIFF" in row["reason"] for row in rows)
     with pytest.raises(OutputError, match=r"nowhere/x\.csv cannot be written .* another left_out_report"):
         make(left_out_report="nowhere/x.csv", max_bad_images=0.15)
     with pytest.raises(DataError, match=r"max_bad_images=1\.5: wanted a share"):

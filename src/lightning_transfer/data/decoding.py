@@ -5,33 +5,25 @@ Shapes: C channels, H W image.
 
 from __future__ import annotations
 
-import re
-import stat
-from collections.abc import Callable
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import jpeg_factory
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 from torch import Tensor
 
+from lightning_transfer.data.formats import frames_of, open_header, open_regular
+from lightning_transfer.data.jpeg import open_reduced
 from lightning_transfer.errors import DataError
 
 Resize = Literal["squash", "crop"]
-# How a file begins, and what reads it. Image.open has a limit of pixels of its own, for all of the process, and
-# warns of what lies below it.
-FORMATS: dict[bytes, Callable[[IO[bytes]], ImageFile]] = {
-    rb"\xff\xd8\xff": jpeg_factory,
-    rb"\x89PNG\r\n\x1a\n": PngImageFile,
-    rb"RIFF.{4}WEBP": WebPImageFile,
-    rb"BM": BmpImageFile,
-}
+BIT_DEPTHS = (8, 10, 12, 14, 16)
 MAX_PIXELS = 50_000_000
 BACKGROUND = (255, 255, 255)
 # What brings an image upright, by its EXIF orientation.
@@ -50,37 +42,36 @@ class UnreadableImageError(DataError):
     """A file that is called an image, but cannot be decoded as one."""
 
 
-def load_image(path: str | Path, at_least: int | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def load_image(
+    path: str | Path, at_least: int | None = None, max_pixels: int = MAX_PIXELS, bit_depth: int = 16
+) -> Image.Image:
     """Decode a whole image, upright, as RGB.
 
-    JPEG, PNG, WebP and BMP, told by their content. The EXIF orientation is applied, 16-bit gray is scaled to
-    8 bit, transparency is laid on white.
+    JPEG, PNG, WebP, BMP, TIFF, PBM, PGM, PPM and GIF, told by their content; AVIF and HEIC where Pillow and
+    pillow_heif read them. Of several frames or pages it is the first. The EXIF orientation is applied, 16-bit gray
+    is scaled to 8 bit, colours of 16 bit keep their upper 8, transparency is laid on white.
 
     Args:
         path: The file.
         at_least: A larger JPEG may be decoded at a half, a quarter or an eighth of its size, as long as height and
             width stay this large, in pixels: for 150, a photograph of 437 × 374 takes half the time.
-        max_pixels: H · W that a file may promise, as it is stored; looked at before anything is decoded.
+        max_pixels: Largest H · W, by the header, looked at before anything is decoded. A JPEG above it is decoded
+            at a half, a quarter or an eighth if that is below it; a progressive one needs memory for all of it,
+            and is not.
+        bit_depth: How many bits of 16-bit gray a camera made use of: 8, 10, 12, 14 or 16. Values are scaled by
+            2 ** bit_depth - 1, and clipped. A PGM file whose header states another largest value than 65535 is
+            scaled by that instead.
 
     Raises:
-        UnreadableImageError: The file is missing, damaged, too large, an animation or of another format; names
-            it.
+        UnreadableImageError: The file is missing, damaged, too large, of float or 32-bit values or of another
+            format; names it.
+        DataError: There is no such bit depth.
     """
+    if bit_depth not in BIT_DEPTHS:
+        raise DataError(f"bit_depth={bit_depth!r}: wanted one of {', '.join(map(str, BIT_DEPTHS))}.")
     path = Path(path)
     try:
-        # A pipe, for one, would keep whoever opens it waiting.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("not a regular file")
-        with path.open("rb") as file:
-            image = _opened(file)
-            _refuse(image, max_pixels)
-            if isinstance(image, PngImageFile):
-                image.verify()  # decoding passes over the checksums
-                image = _opened(file)
-            if at_least is not None:
-                image.draft(None, (at_least, at_least))
-            image.load()
-            return _to_rgb(_upright(image))
+        return _to_rgb(_decoded(path, at_least, max_pixels), bit_depth)
     except MemoryError:  # the machine's lack, not the file's
         raise
     except Exception as error:  # what damaged files make of a decoder is not to be foreseen
@@ -90,24 +81,67 @@ def load_image(path: str | Path, at_least: int | None = None, max_pixels: int = 
         ) from error
 
 
-def _opened(file: IO[bytes]) -> ImageFile:
-    """Read only the header."""
-    file.seek(0)
-    start = file.read(16)
-    file.seek(0)
-    for signature, decoder in FORMATS.items():
-        if re.match(signature, start, re.DOTALL):
-            return decoder(file)
-    raise ValueError("neither JPEG, PNG, WebP nor BMP" if start else "an empty file")
+def frames(path: str | Path) -> int:
+    """The number of frames of an animation, or pages of a TIFF, without decoding them.
+
+    `load_image` reads the first. 1 for files that cannot be read; of a TIFF, no more than 10,000 are counted.
+    """
+    try:
+        with open_regular(Path(path)) as file:
+            return frames_of(file)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # load_image says what is wrong
+        return 1
 
 
-def _refuse(image: ImageFile, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ValueError(f"{width:,} × {height:,} pixels, more than max_pixels={max_pixels:,}")
-    # In a camera's MPO, which is a JPEG, the first image is the photograph, and the others are previews.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise ValueError("an animation")
+def measure_bit_depth(paths: Iterable[str | Path], max_pixels: int = MAX_PIXELS) -> int | None:
+    """The bit depth that holds all values of some images, for `load_image`.
+
+    Cameras of 12 bit write their values, up to 4095, into files of 16, which would come out nearly black.
+
+    Args:
+        paths: The files; those that cannot be read are skipped, and only the headers are read of those that are
+            not 16-bit gray.
+        max_pixels: Largest H · W of a file.
+
+    Returns:
+        The smallest of 8, 10, 12, 14 and 16 that holds the largest value, None if no image is 16-bit gray.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        largest = [value for value in pool.map(lambda path: _largest(Path(path), max_pixels), paths) if value >= 0]
+    return next(depth for depth in BIT_DEPTHS if max(largest) < 2**depth) if largest else None
+
+
+def _largest(path: Path, max_pixels: int) -> int:
+    """The largest value of 16-bit gray, -1 if the file is something else."""
+    try:
+        with open_regular(path) as file:
+            if not open_header(file).mode.startswith("I;16"):
+                return -1
+        return int(np.asarray(_decoded(path, None, max_pixels)).max())
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # load_image says what is wrong
+        return -1
+
+
+def _decoded(path: Path, at_least: int | None, max_pixels: int) -> Image.Image:
+    """Upright, in the mode of the file."""
+    with open_regular(path) as file:
+        image = open_header(file)
+        width, height = image.size
+        if isinstance(image, JpegImageFile):
+            image = open_reduced(file, at_least, max_pixels)
+        if image.width * image.height > max_pixels:
+            raise ValueError(f"{width:,} × {height:,} pixels, more than max_pixels={max_pixels:,}")
+        if image.mode in ("I", "F"):
+            raise ValueError("32-bit or float values; wanted 8 or 16 bit without sign")
+        if isinstance(image, PngImageFile):
+            image.verify()  # decoding passes over the checksums
+            image = open_header(file)
+        image.load()
+        return _upright(image)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -116,12 +150,15 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, bit_depth: int) -> Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow's own conversion clips at 255, and forgets which gray is transparent.
         gray = np.asarray(image, dtype=np.uint32)
-        on_white = np.where(gray == image.info.get("transparency", -1), 255, gray // 257)
+        scaled = np.minimum(gray * 255 // (2**bit_depth - 1), 255)
+        on_white = np.where(gray == image.info.get("transparency", -1), 255, scaled)
         image = Image.fromarray(on_white.astype(np.uint8))
+    if image.mode == "La":  # alpha that the gray is multiplied by
+        image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)

@@ -8,7 +8,10 @@ from pathlib import Path
 
 from lightning_transfer.errors import DataError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+_ALWAYS_READ = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".gif"}
+# What these need may be missing, which load_image says; passing them over would hide them.
+_MAYBE_READ = {".heic", ".heif", ".avif"}
+SUFFIXES = frozenset(_ALWAYS_READ | _MAYBE_READ)
 SUFFIX_LIST = ", ".join(sorted(SUFFIXES))  # for messages
 
 
