@@ -3,6 +3,7 @@
 import shutil
 from pathlib import PurePosixPath
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -279,3 +280,33 @@ def test_equal_files_in_several_class_folders_are_one_image_with_several_labels(
     by_shade = {int("".join(filter(str.isdigit, name))): labels for name, labels in expected.items()}
     for shade, row in zip(shades, labels.tolist(), strict=True):
         assert row == [float(label in by_shade[shade]) for label in range(3)]
+
+
+def test_images_of_twelve_bits_are_not_nearly_black(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(8):
+            values = generator.integers(0, 4081, (8, 8)).astype(np.uint16)
+            values[0, 0] = 4080
+            Image.fromarray(values).save(tmp_path / name / f"{number}.png")
+    data = make(tmp_path, image_size=8, augmentation=None)
+    assert data.bit_depth == 12
+    assert any("16-bit images use 12 bits" in note for note in data.index.notes)
+    path = data.index.splits["train"].paths[0]
+    expected = np.asarray(Image.open(tmp_path / path)).astype(float) * 255 / 4095
+    found = data.dataset("train")[0][0]
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=1)
+    assert make(tmp_path, image_size=8, bit_depth=16).dataset("train")[0][0].max() < 17
+
+
+def test_files_of_several_frames_are_told(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for number in range(8):
+            first, second = (Image.new("RGB", (8, 8), (number * 30, shade, 0)) for shade in (0, 255))
+            first.save(tmp_path / name / f"{number}{name}.gif", save_all=True, append_images=[second])
+    data = make(tmp_path, image_size=8, duplicates="keep")
+    assert any(
+        "Of 16 files with several frames or pages (a/0a.gif, …) the first" in note for note in data.index.notes
+    )

@@ -24,6 +24,7 @@ from lightning_transfer.data.duplicates import drop_duplicates, refuse_duplicate
 from lightning_transfer.data.index import SPLITS, ImageIndex
 from lightning_transfer.data.left_out import summary, write_left_out
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
+from lightning_transfer.data.special_files import BitDepth, bit_depth_of, with_several_frames
 from lightning_transfer.errors import DataError
 from lightning_transfer.utils.machine import usable_cores
 
@@ -50,7 +51,9 @@ class ImageDataModule(LightningDataModule):
             `setup`, leaves the bad ones out, and lists them.
         max_bad_images: The share of all images that "skip" may leave out before it stops.
         left_out_report: The CSV file of path and reason that is written if any file is left out; None for none.
-        max_pixels: Largest H · W of a file; a larger one is bad, and is not decoded.
+        max_pixels: Largest H · W that is decoded; a file that would have more is bad.
+        bit_depth: Of 16-bit gray images, whose cameras may use 12 bits of them; "auto" takes the smallest that
+            holds all their values.
         duplicates: What is done with files of equal content in two splits or with two labels: "drop" leaves them
             out, see `drop_duplicates`; "error" refuses them; "keep" does not look for them.
         augmentation: Random changes of training images, new in each epoch; None for no changes. Validation and
@@ -73,6 +76,7 @@ class ImageDataModule(LightningDataModule):
         left_out_report: str | None = "left_out.csv",
         max_pixels: int = MAX_PIXELS,
         duplicates: Duplicates = "drop",
+        bit_depth: BitDepth = "auto",
         augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
         num_workers: int | None = None,
     ) -> None:
@@ -89,6 +93,7 @@ class ImageDataModule(LightningDataModule):
         self.left_out_report = None if left_out_report is None else Path(left_out_report)
         self.max_pixels = _positive("max_pixels", max_pixels)
         self.duplicates: Duplicates = _one_of("duplicates", duplicates, get_args(Duplicates))
+        self._bit_depth = bit_depth
         self.augmentation = augmentation
         self.num_workers = default_workers() if num_workers is None else num_workers
         self._given_index = index
@@ -125,8 +130,23 @@ class ImageDataModule(LightningDataModule):
             index = drop_duplicates(index, self.max_pixels)
         elif self.duplicates == "error":
             refuse_duplicates(index, self.max_pixels)
+        index = self._with_special_files(index)
         self._tell(index)
         return index
+
+    def _with_special_files(self, index: ImageIndex) -> ImageIndex:
+        """Decide on the bit depth, and note it and files of several frames."""
+        paths = [path for samples in index.splits.values() for path in samples.paths]
+        notes = list(index.notes)
+        bit_depth: int | None = None if self._bit_depth == "auto" else self._bit_depth
+        if self._bit_depth == "auto" and (found := bit_depth_of(index.root, paths, self.max_pixels)):
+            bit_depth = found
+            notes.append(f"The 16-bit images use {found} bits: 0 to {2**found - 1:,} is black to white.")
+        if several := with_several_frames(index.root, paths):
+            notes.append(
+                f"Of {len(several):,} files with several frames or pages ({several[0]}, …) the first is used."
+            )
+        return replace(index, notes=tuple(notes), bit_depth=bit_depth)
 
     def _tell(self, index: ImageIndex) -> None:
         """Say what was decided, and what is left out."""
@@ -167,6 +187,11 @@ class ImageDataModule(LightningDataModule):
         return self.index.multi_label
 
     @property
+    def bit_depth(self) -> int | None:
+        """How many bits of the 16-bit images are used; None where there are none."""
+        return self.index.bit_depth
+
+    @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits, in order."""
         return tuple(name for name in SPLITS if name in self.index.splits)
@@ -185,7 +210,10 @@ class ImageDataModule(LightningDataModule):
         Raises:
             DataError: There is no such split.
         """
-        return ImageDataset(self.index, self._existing(split), self.image_size, self.resize, self.max_pixels)
+        index = self.index
+        return ImageDataset(
+            index, self._existing(split), self.image_size, self.resize, self.max_pixels, self.bit_depth
+        )
 
     def _existing(self, split: str) -> str:
         if split not in self.index.splits:

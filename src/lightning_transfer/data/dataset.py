@@ -36,7 +36,8 @@ class ImageDataset(Dataset[tuple[Tensor, Target]]):
         num_classes: K.
         image_size: H and W, in pixels.
         resize: "squash" or "crop".
-        max_pixels: Largest H · W of a file.
+        max_pixels: Largest H · W that is decoded.
+        bit_depth: Of 16-bit images; None where there are none.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class ImageDataset(Dataset[tuple[Tensor, Target]]):
         image_size: int = 150,
         resize: Resize = "squash",
         max_pixels: int = MAX_PIXELS,
+        bit_depth: int | None = None,
     ) -> None:
         self.root = index.root
         self.samples = index.splits[split]
@@ -53,6 +55,7 @@ class ImageDataset(Dataset[tuple[Tensor, Target]]):
         self.image_size = image_size
         self.resize: Resize = resize
         self.max_pixels = max_pixels
+        self.bit_depth = bit_depth
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -60,7 +63,8 @@ class ImageDataset(Dataset[tuple[Tensor, Target]]):
     def image(self, index: int) -> Image.Image:
         """One image, resized."""
         try:
-            image = load_image(self.root / self.samples.paths[index], self.image_size, self.max_pixels)
+            path = self.root / self.samples.paths[index]
+            image = load_image(path, self.image_size, self.max_pixels, self.bit_depth or 16)
         except UnreadableImageError as error:
             # A run that stops at each bad file in turn would have to be started as often.
             bad = bad_images(self.root, self.samples.paths, self.max_pixels)

@@ -68,6 +68,7 @@ class ImageIndex:
         multi_label: Whether an image may have several labels, or none.
         warnings: What may spoil a result, a line each.
         made_here: The splits that were made here, not by those who made the data set.
+        bit_depth: How many bits of 16-bit images are used; None where there are none.
 
     Raises:
         DataError: A split is missing, empty or unknown, or a label is not a class.
@@ -81,6 +82,7 @@ class ImageIndex:
     multi_label: bool = False
     warnings: tuple[str, ...] = ()
     made_here: frozenset[str] = frozenset()
+    bit_depth: int | None = None
 
     def __post_init__(self) -> None:
         if not {"train", "validation"} <= self.splits.keys() <= set(SPLITS):

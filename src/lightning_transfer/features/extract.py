@@ -25,6 +25,7 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target, View
+from lightning_transfer.data.decoding import MAX_PIXELS
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.builder import StoreBuilder
 from lightning_transfer.features.extractor import FeatureExtractor
@@ -183,6 +184,10 @@ def _manifest(
             "pillow": PIL.__version__,
         },
     }
+    if images.bit_depth is not None:
+        recipe["bit_depth"] = images.bit_depth
+    if images.max_pixels != MAX_PIXELS:  # a large JPEG may be decoded at another scale
+        recipe["max_pixels"] = images.max_pixels
     if views > 1 and images.augmentation is not None:
         recipe["views"] = {"number": views, "seed": images.seed, **asdict(images.augmentation)}
     named = json.dumps({**recipe, "class_names": images.class_names}, sort_keys=True)
