@@ -173,7 +173,7 @@ def test_no_image_is_lost_or_in_two_splits_and_each_class_has_its_shares(counts,
             "holds 2 folders with images, one, two, of which 2 .*{root}/one/a: pass",
         ),
         ("train_images/1 test_images/1", "{root}/test_images and {root}/train_images look like splits, but hold"),
-        ("train/1 other/x/.1", "{root}/train looks like splits, but hold images without class folders"),
+        ("train/1 other/x/.1", "{root}/train looks like a split, but holds images without class folders"),
     ],
 )
 def test_what_is_wrong_with_a_folder_is_told(tmp_path, paths, message):

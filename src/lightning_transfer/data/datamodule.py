@@ -217,7 +217,8 @@ class ImageDataModule(LightningDataModule):
 
     def _existing(self, split: str) -> str:
         if split not in self.index.splits:
-            raise DataError(f"{self.index.root} has no split {split!r}; it has {', '.join(self.splits)}.")
+            hint = " The command validate scores those of validation." if split == "test" else ""
+            raise DataError(f"{self.index.root} has no split {split!r}; it has {', '.join(self.splits)}.{hint}")
         return split
 
     def loader(self, split: str, shuffle: bool = False, augmentation: Augmentation | None = None) -> Loader:

@@ -123,7 +123,8 @@ def _refuse_unlabelled_splits(root: Path, folder: Folder) -> None:
         tables = [path for path, _ in folder.others if path.endswith((".csv", ".tsv"))]
         table = f" If {root / tables[0]} lists their labels, pass that file as the data." if tables else ""
         raise DataError(
-            f"{names} {'look' if len(flat) > 1 else 'looks'} like splits, but hold images without class folders: "
+            f"{names} {'look like splits, but hold' if len(flat) > 1 else 'looks like a split, but holds'} images "
+            "without class folders: "
             f"wanted {LAYOUTS.format(root=root)}.{table} If the images' names carry the label, pass "
             "label_from=name."
         )
@@ -141,7 +142,10 @@ def _with_beside(root: Path, folder: Folder, found: Layout) -> Layout:
 
 def _passed_over(folder: Folder, used: set[str]) -> tuple[str, str]:
     names = " and ".join(sorted(path.rpartition("/")[2] for path in used))
-    return folder.path, f"a folder beside {names}" if folder.total else "a folder without images"
+    if not folder.total:
+        return folder.path, "a folder without images"
+    unlabelled = split_in_name(folder.name) and not folder.filled
+    return folder.path, "images without class folders" if unlabelled else f"a folder beside {names}"
 
 
 def _empty(folder: Folder) -> list[tuple[str, str]]:
