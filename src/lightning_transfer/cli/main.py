@@ -17,6 +17,7 @@ from rich.text import Text
 
 from lightning_transfer.cli.arg_parsing import CommandParser, nearest, own_flags, paragraph
 from lightning_transfer.cli.config_limits import limit_configs
+from lightning_transfer.cli.early_checks import check_paths
 from lightning_transfer.cli.signals import ends_by_signals
 from lightning_transfer.errors import TransferError, UsageError
 
@@ -79,7 +80,9 @@ def main() -> None:
 def _run(arguments: Sequence[str], packages: Sequence[str]) -> None:
     if arguments in ([], ["-h"], ["--help"]):
         _overview()
-    elif arguments[0] in COMMANDS:
+        return
+    check_paths(arguments)
+    if arguments[0] in COMMANDS:
         _own_command(arguments[0], arguments[1:])
     elif arguments[0] in OVERVIEW or arguments[0].startswith("-"):
         from lightning_transfer.cli import lightning as lightning_cli
