@@ -121,7 +121,7 @@ def _own_command(name: str, arguments: Sequence[str]) -> None:
     plain: set[str | int] = set(COMMANDS[name])
     groups: dict[str, type] = {}
     for argument, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        if is_dataclass(parameter.annotation):
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
             groups[argument] = parameter.annotation
         elif argument in plain:
             several = "+" if parameter.annotation == list[str] else None

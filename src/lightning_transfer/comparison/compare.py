@@ -85,7 +85,7 @@ def compare(
     arguments = {"data": name, "backbone": backbone, "weights": weights, "epochs": epochs, **identity(images)}
     with _claimed(root, arguments, report), quiet_lightning(), _way_on_told(console):
         if images is not found:
-            console.print(images.index.notes[-1], highlight=False, markup=False)
+            console.print(images.index.notes[-1], highlight=False, markup=False, soft_wrap=True)
         list_left_out(images, report, console)
         for seed in range(images.seed, images.seed + seeds):
             for number, regime in enumerate(REGIMES, start=1):
