@@ -14,6 +14,7 @@ from lightning_transfer import (
 )
 from lightning_transfer.cli.data_by_name import data_by_name
 from lightning_transfer.cli.data_options import DataOptions
+from lightning_transfer.data.table_columns import Columns
 from lightning_transfer.errors import DataError, UsageError
 from lightning_transfer.sketches.folder import SketchFolder
 
@@ -77,14 +78,23 @@ OTHERS = {
 }
 
 
+OF_TABLES = {"root": "above", "path_column": "p", "label_column": "l", "split_column": ""}
+
+
 def test_each_option_arrives():
-    assert {*OTHERS, "left_out_report"} == {field.name for field in fields(DataOptions)}
+    assert {*OTHERS, *OF_TABLES, "left_out_report"} == {field.name for field in fields(DataOptions)}
     images = data_by_name("folder", DataOptions(**OTHERS), out="out")
     for name, value in OTHERS.items():
         assert getattr(images, name) == value, name
     assert images.left_out_report == Path("out/left_out.csv")
     assert data_by_name("folder", DataOptions(left_out_report=None)).left_out_report is None
     assert data_by_name("folder", DataOptions(left_out_report="a/{b}.csv")).left_out_report == Path("a/{b}.csv")
+
+
+def test_those_of_a_table_arrive():
+    images = data_by_name("labels.csv", DataOptions(**OF_TABLES))
+    assert images.root == Path("above")
+    assert images.columns == Columns("p", "l", "")
 
 
 @pytest.mark.parametrize("word", ["there.csv", "nowhere.tsv"])
@@ -110,9 +120,13 @@ def test_a_folder_may_be_called_as_a_table(tmp_path, monkeypatch):
         ("sketch_pets", {"split": (0.5, 0.25, 0.25)}),
         ("labels.csv", {"label_from": "name"}),
         ("labels.csv", {"label_pattern": "(.)"}),
+        ("sketch_pets", {"root": "elsewhere"}),
+        ("cats_and_dogs", {"root": "elsewhere"}),
+        ("folder", {"root": "elsewhere"}),
+        ("folder", {"path_column": "p"}),
     ],
 )
 def test_an_option_that_the_data_do_not_have_is_refused(word, foreign):
     (name,) = foreign
-    with pytest.raises(UsageError, match=f"^{name}=.*: --data {word} has no such option; leave it out: it is for"):
+    with pytest.raises(UsageError, match=f"^{name}=.*: --data {word} has no such option, a .* has: leave it out"):
         data_by_name(word, DataOptions(**foreign))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
 
 from lightning_transfer.cli.data_names import is_table
 from lightning_transfer.cli.data_options import DataOptions
@@ -36,32 +35,36 @@ def data_by_name(
         UsageError: An option was given that these data do not have.
     """
     module, where = _module(data, options.image_size)
-    known = {**_parameters(ImageDataModule), **_parameters(module)}
+    known = _arguments(ImageDataModule) | _arguments(module) - where.keys()
     given = options.changed()
     if foreign := [name for name in given if name not in known]:
+        name = foreign[0]
         raise UsageError(
-            f"{foreign[0]}={given[foreign[0]]}: --data {data} has no such option; {_instead(foreign[0])}."
+            f"{name}={given[name]}: --data {data} has no such option, {_whose(name)} has: leave it out."
         )
     given["left_out_report"] = options.report(out)
     return module(**where, **given, augmentation=augmentation)
 
 
-def _module(data: str, image_size: int) -> tuple[type[ImageDataModule], dict[str, Any]]:
+def _module(data: str, image_size: int) -> tuple[type[ImageDataModule], dict[str, str]]:
     if data == "cats_and_dogs":
-        return CatsAndDogsDataModule, {}
+        return CatsAndDogsDataModule, {"root": "data/cats_and_dogs_small"}
     if data == "sketch_pets":
         # They are drawn at the size in use, so each size has its own folder.
-        return SketchPetsDataModule, {} if image_size == 150 else {"root": f"data/sketch_pets_{image_size}"}
+        return SketchPetsDataModule, {
+            "root": "data/sketch_pets" if image_size == 150 else f"data/sketch_pets_{image_size}"
+        }
     if is_table(data):
         return ImageTableDataModule, {"table": data}
     return ImageFolderDataModule, {"root": data}
 
 
-def _parameters(module: type[ImageDataModule]) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(module.__init__).parameters)
+def _arguments(module: type[ImageDataModule]) -> set[str]:
+    return set(inspect.signature(module.__init__).parameters)
 
 
-def _instead(option: str) -> str:
-    if option.startswith("label_"):
-        return "leave it out: it is for a folder of images whose names carry the label"
-    return "leave it out: it is for a folder or a table of images that is not split yet"
+def _whose(option: str) -> str:
+    """The data that have an option."""
+    if option == "root" or option.endswith("_column"):
+        return "a table"
+    return "a folder" if option.startswith("label_") else "a folder or table"

@@ -40,6 +40,10 @@ class DataOptions:
             names carry the label, as in cat.0.jpg.
         label_pattern: For "name": a regular expression for the whole name without suffix, with a group around the
             label.
+        root: For a table: a folder above the images; the table's own where it is not given.
+        path_column: For a table: the column of paths; it is looked for where it is not given.
+        label_column: For a table: the column of class names; it is looked for where it is not given.
+        split_column: For a table: the column of splits, "" for none; it is looked for where it is not given.
     """
 
     image_size: int = 150
@@ -57,6 +61,10 @@ class DataOptions:
     left_out_report: str | None = f"{OUT}/left_out.csv"
     label_from: LabelFrom = "folder"
     label_pattern: str = PATTERN
+    root: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
 
     def changed(self) -> dict[str, Any]:
         """Return those that differ from the defaults, which are the data modules' own."""

@@ -132,8 +132,9 @@ def _claimed(root: Path, arguments: Mapping[str, Any], report: Path | None) -> I
     try:
         yield
     except TransferError:
-        if {*root.iterdir()} <= {note, report}:
-            for path in root.iterdir():
+        made = {note, report} & {path for path in root.iterdir() if path.is_file()}
+        if made == {*root.iterdir()}:
+            for path in made:
                 path.unlink()
             root.rmdir()
         raise

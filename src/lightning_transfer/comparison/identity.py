@@ -25,5 +25,6 @@ def identity(images: ImageDataModule) -> dict[str, Any]:
     digest = hashlib.sha256(json.dumps([index.class_names, splits, images.image_size]).encode()).hexdigest()
     counts = ", ".join(f"{images.num_samples(name):,} {name}" for name in images.splits)
     options = {name: getattr(images, name) for name in OPTIONS if hasattr(images, name)}
-    found: dict[str, Any] = json.loads(json.dumps({**options, "images": f"{counts}, sha256 {digest[:16]}"}))
+    told = {**options, "root": str(index.root), "images": f"{counts}, sha256 {digest[:16]}"}
+    found: dict[str, Any] = json.loads(json.dumps(told))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -49,6 +50,8 @@ def list_left_out(images: ImageDataModule, report: Path | None, console: Console
     """
     if report is None or not (images.index.left_out or report.is_file()):
         return
+    with suppress(OSError):  # what is wrong with the folder is said by the next line
+        report.parent.mkdir(parents=True, exist_ok=True)
     write_left_out(report, images.index.root, images.index.left_out)
     if images.index.left_out:
         console.print(f"All that is left out: {report}", highlight=False, markup=False, soft_wrap=True)

@@ -71,6 +71,7 @@ def probe(
     if isinstance(data, ImageDataModule):
         network.out_shape(data.image_size)  # before the images are looked at, which may take long
     images, report = prepared(data, root, augmentation=None)
+    list_left_out(images, report, Console())
     with quiet_lightning():
         stages = _probe(network, images)
     name = name or str(images.index.root)
@@ -82,7 +83,6 @@ def probe(
         "seed": seed,
     }
     _write(root, stages, arguments)
-    list_left_out(images, report, Console())
     _print(stages, f"{name}, {backbone} ({weights}), {len(stages[0].right):,} validation images")
     return stages
 

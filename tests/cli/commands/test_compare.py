@@ -207,7 +207,7 @@ def test_changed_images_or_options_are_another_comparison(compared, folder, tmp_
     named = tmp_path / "out"
     shutil.copytree(out, named)
     note = json.loads((named / "arguments.json").read_text())
-    (named / "arguments.json").write_text(json.dumps(note | {"data": str(copied)}))
+    (named / "arguments.json").write_text(json.dumps(note | {"data": str(copied), "root": str(copied)}))
     compare(str(copied), **SMALL, out=str(named), options=DataOptions(num_workers=0))
     (copied / "train" / "cats" / "cats.0.jpg").rename(copied / "train" / "dogs" / "cats.0.jpg")
     with pytest.raises(DataError, match=r"holds a comparison with images=24 train, .* and not 24 train, 12 val"):
