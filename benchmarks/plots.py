@@ -25,6 +25,7 @@ from lightning.pytorch import Trainer
 from benchmarks.timing import machine, quiet_trainer
 from lightning_transfer.callbacks import history
 from lightning_transfer.cli.data_by_name import data_by_name
+from lightning_transfer.cli.data_options import DataOptions
 from lightning_transfer.comparison import run as run_module
 from lightning_transfer.comparison.compare import AUGMENTATION, EPOCHS
 from lightning_transfer.comparison.run import REGIMES, Regime, Run
@@ -58,7 +59,7 @@ def main(rounds: int = 3, regimes: list[Regime] = list(REGIMES)) -> None:  # noq
     """
     torch.set_num_threads(1)
     quiet_trainer("32-true")  # for the quiet it leaves
-    images = data_by_name("sketch_pets", augmentation=AUGMENTATION)
+    images = data_by_name("sketch_pets", DataOptions(batch_size=32), AUGMENTATION)
     seconds: dict[tuple[str, bool], list[tuple[float, float]]] = {}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as plain, tempfile.TemporaryDirectory() as plotted:

@@ -19,6 +19,7 @@ from lightning_transfer import (
 from lightning_transfer.data import datamodule as module
 from lightning_transfer.data.decoding import UnreadableImageError
 from lightning_transfer.data.index import Samples
+from lightning_transfer.data.splitting import with_test
 from lightning_transfer.errors import DataError
 
 
@@ -310,3 +311,18 @@ def test_files_of_several_frames_are_told(tmp_path):
     assert any(
         "Of 16 files with several frames or pages (a/0a.gif, …) the first" in note for note in data.index.notes
     )
+
+
+def test_a_copy_has_a_test_split_where_there_is_none(image_folder, tmp_path):
+    whole = make(image_folder)
+    assert whole.with_test_split() is whole
+    shutil.copytree(image_folder, tmp_path / "images", ignore=shutil.ignore_patterns("test"))
+    images = make(tmp_path / "images", split=(0.5, 0.25, 0.25), split_seed=1)
+    before = images.index
+    other = images.with_test_split()
+    assert (images.index, images.splits) == (before, ("train", "validation"))
+    assert other.splits == ("train", "validation", "test")
+    assert other.index == with_test(before, (0.5, 0.25, 0.25), 1)
+    assert other.index.splits["test"] == before.splits["validation"]
+    assert other.index.notes[-1].startswith("There are no test images")
+    assert other.with_test_split() is other

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
+import lightning_transfer
 from lightning_transfer.cli.arg_parsing import CommandParser
 from lightning_transfer.cli.config_limits import refuse_functions
 from lightning_transfer.cli.run_defaults import CHECKPOINTS, LOGGER, add_run_defaults, name_run
@@ -259,6 +260,9 @@ class TransferCLI(LightningCLI):
 
 def run(program: str, description: str, arguments: Sequence[str]) -> None:
     """Run one of Lightning's commands."""
+    # The parser finds classes by their short names among those that are imported.
+    for name in lightning_transfer.__all__:
+        getattr(lightning_transfer, name)
     TransferCLI(
         args=list(arguments),
         parser_class=TransferParser,

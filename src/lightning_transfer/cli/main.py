@@ -8,6 +8,7 @@ import traceback
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from lightning_transfer.cli.arg_parsing import CommandParser, nearest, own_flags, paragraph
 from lightning_transfer.cli.config_limits import limit_configs
+from lightning_transfer.cli.early_checks import check_paths
 from lightning_transfer.cli.signals import ends_by_signals
 from lightning_transfer.errors import TransferError, UsageError
 
@@ -79,7 +81,9 @@ def main() -> None:
 def _run(arguments: Sequence[str], packages: Sequence[str]) -> None:
     if arguments in ([], ["-h"], ["--help"]):
         _overview()
-    elif arguments[0] in COMMANDS:
+        return
+    check_paths(arguments)
+    if arguments[0] in COMMANDS:
         _own_command(arguments[0], arguments[1:])
     elif arguments[0] in OVERVIEW or arguments[0].startswith("-"):
         from lightning_transfer.cli import lightning as lightning_cli
@@ -115,15 +119,23 @@ def _own_command(name: str, arguments: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     plain: set[str | int] = set(COMMANDS[name])
+    groups: dict[str, type] = {}
     for argument, parameter in inspect.signature(function, eval_str=True).parameters.items():
-        if argument in plain:
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+            groups[argument] = parameter.annotation
+        elif argument in plain:
             several = "+" if parameter.annotation == list[str] else None
             parser.add_argument(argument, type=str, nargs=several, help=about[argument])
         elif parameter.default is False:
             plain.add(argument)
             parser.add_argument(f"--{argument}", action="store_true", help=about[argument])
-    parser.add_function_arguments(function, skip=plain, as_positional=False)
-    function(**parser.parse_args(arguments).as_dict())
+    parser.add_function_arguments(function, skip={*plain, *groups}, as_positional=False)
+    for group in groups.values():
+        parser.add_class_arguments(group)  # flat: its fields are flags like the others
+    given = parser.parse_args(arguments).as_dict()
+    for argument, group in groups.items():
+        given[argument] = group(**{field.name: given.pop(field.name) for field in fields(group)})
+    function(**given)
 
 
 def _complaint(error: Exception, debug: bool) -> tuple[str, int]:

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from lightning_transfer.comparison.identity import identity
+from lightning_transfer.comparison.images import list_left_out, prepared
 from lightning_transfer.comparison.run import REGIMES, Regime, Run
 from lightning_transfer.comparison.statistics import wilson
 from lightning_transfer.comparison.tables import (
@@ -29,14 +31,12 @@ from lightning_transfer.comparison.tables import (
 )
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.datamodule import ImageDataModule
-from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import DataError, TransferError
 from lightning_transfer.models.weights import choose_weights
 from lightning_transfer.monitoring.figures import confusion_figure, curves
 from lightning_transfer.utils.lightning import quiet_lightning
 
 EPOCHS: dict[Regime, int] = {"feature_extraction": 20, "frozen_backbone": 4, "fine_tuning": 5}
-IMAGE_SIZE, BATCH_SIZE = 150, 32
 # Gentler than the book's set, which is meant for training from nothing.
 AUGMENTATION = Augmentation(flip=True, rotation=20, shift=0.1, shear=0, zoom=0.2, colour=0.2)
 
@@ -57,12 +57,13 @@ def compare(
     continues: make the same call.
 
     Args:
-        data: A data module, which is not changed; or a folder of images, a folder for each class.
+        data: A data module, which is not changed; or a folder of images, a folder for each class. Where there is
+            no test split, one is made, see `with_test`.
         backbone: The network's name.
         weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this
             library has them, else the provider's own.
         epochs: Of each regime; None for 20, 4 and 5.
-        seeds: How often each regime runs, with other orders, augmentations and heads.
+        seeds: How often each regime runs, with other orders, augmentations and heads: from the data's seed on.
         out: The folder for report, figures, checkpoints and TensorBoard logs.
         name: What the report calls the data; None for their folder.
 
@@ -70,7 +71,7 @@ def compare(
         The result of each regime, one a seed.
 
     Raises:
-        DataError: The images are not usable, they have no test split, or `out` holds another comparison.
+        DataError: The images are not usable, or `out` holds another comparison.
         BackboneError: An unknown network, or weights that do not fit.
     """
     weights = choose_weights(backbone, weights)
@@ -78,11 +79,15 @@ def compare(
     runs: dict[Regime, list[Run]] = {regime: [] for regime in REGIMES}
     outcomes: dict[str, list[Any]] = {regime: [] for regime in REGIMES}
     console = Console()
-    images = _prepared(data)
+    found, report = prepared(data, root, AUGMENTATION)
+    images = found.with_test_split()
     name = name or str(images.index.root)
-    arguments = {"data": name, "backbone": backbone, "weights": weights, "epochs": epochs}
-    with _claimed(root, arguments), quiet_lightning(), _way_on_told(console):
-        for seed in range(seeds):
+    arguments = {"data": name, "backbone": backbone, "weights": weights, "epochs": epochs, **identity(images)}
+    with _claimed(root, arguments, report), quiet_lightning(), _way_on_told(console):
+        if images is not found:
+            console.print(images.index.notes[-1], highlight=False, markup=False, soft_wrap=True)
+        list_left_out(images, report, console)
+        for seed in range(images.seed, images.seed + seeds):
             for number, regime in enumerate(REGIMES, start=1):
                 length = epochs or EPOCHS[regime]
                 one = None if weights == "none" else weights
@@ -102,20 +107,6 @@ def compare(
     return outcomes
 
 
-def _prepared(data: ImageDataModule | str | Path) -> ImageDataModule:
-    images = data
-    if not isinstance(images, ImageDataModule):
-        images = ImageFolderDataModule(
-            str(data), image_size=IMAGE_SIZE, batch_size=BATCH_SIZE, augmentation=AUGMENTATION
-        )
-    images.prepare_data()
-    images.setup()
-    if "test" not in images.splits:
-        root = images.index.root
-        raise DataError(f"{root} has no test images: add {root}/test, or leave the splitting to this command.")
-    return images
-
-
 def _with_seed(images: ImageDataModule, seed: int) -> ImageDataModule:
     """Copy a data module, with another seed of order and augmentation; the split stays."""
     images = copy.copy(images)
@@ -124,13 +115,15 @@ def _with_seed(images: ImageDataModule, seed: int) -> ImageDataModule:
 
 
 @contextmanager
-def _claimed(root: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
+def _claimed(root: Path, arguments: Mapping[str, Any], report: Path | None) -> Iterator[None]:
     """Record what a folder is for, so that another comparison does not continue in it; undone if nothing ran."""
     note = root / "arguments.json"
     if note.is_file():
         noted = json.loads(note.read_text())
         other = [
-            f"{name}={noted.get(name)} and not {new}" for name, new in arguments.items() if noted.get(name) != new
+            f"{name}={noted.get(name, 'unknown')} and not {new}"
+            for name, new in arguments.items()
+            if noted.get(name, "unknown") != new
         ]
         if other:
             raise DataError(f"{root} holds a comparison with {', '.join(other)}: pass another out, or remove it.")
@@ -139,8 +132,10 @@ def _claimed(root: Path, arguments: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except TransferError:
-        if list(root.iterdir()) == [note]:
-            note.unlink()
+        made = {path for path in root.iterdir() if path.is_file() and path in (note, report)}
+        if made == {*root.iterdir()}:
+            for path in made:
+                path.unlink()
             root.rmdir()
         raise
 

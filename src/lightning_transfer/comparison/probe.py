@@ -15,9 +15,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from lightning_transfer.comparison.images import list_left_out, prepared
 from lightning_transfer.comparison.probing import COLUMNS, ProbedStage, advice, chosen_stage, rows
 from lightning_transfer.data.datamodule import ImageDataModule
-from lightning_transfer.data.image_folder import ImageFolderDataModule
 from lightning_transfer.errors import DataError
 from lightning_transfer.features.linear_probes import fit_linear_probes
 from lightning_transfer.features.stage_outputs import stage_outputs
@@ -44,7 +44,7 @@ def probe(
     The backbone runs once over the training and validation images; each stage's output is averaged over the image.
 
     Args:
-        data: A data module; or a folder of images, a folder for each class.
+        data: A data module, which is not changed; or a folder of images, a folder for each class.
         backbone: The network's name.
         weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this
             library has them, else the provider's own.
@@ -68,11 +68,11 @@ def probe(
     weights = choose_weights(backbone, weights)
     torch.manual_seed(seed)
     network = Backbone(backbone, None if weights == "none" else weights)
-    images = data if isinstance(data, ImageDataModule) else ImageFolderDataModule(str(data))
-    network.out_shape(images.image_size)
+    if isinstance(data, ImageDataModule):
+        network.out_shape(data.image_size)  # before the images are looked at, which may take long
+    images, report = prepared(data, root, augmentation=None)
+    list_left_out(images, report, Console())
     with quiet_lightning():
-        images.prepare_data()
-        images.setup()
         stages = _probe(network, images)
     name = name or str(images.index.root)
     arguments = {

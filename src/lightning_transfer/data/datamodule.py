@@ -5,10 +5,11 @@ Shapes: B batch, H W image, K classes.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import Literal, Self, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -25,6 +26,7 @@ from lightning_transfer.data.index import SPLITS, ImageIndex
 from lightning_transfer.data.left_out import summary, write_left_out
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
 from lightning_transfer.data.special_files import BitDepth, bit_depth_of, with_several_frames
+from lightning_transfer.data.splitting import SHARES, with_test
 from lightning_transfer.errors import DataError
 from lightning_transfer.utils.machine import usable_cores
 
@@ -170,6 +172,17 @@ class ImageDataModule(LightningDataModule):
         if self._index is None:
             raise DataError(f"{type(self).__name__} has not read its images yet: call prepare_data() and setup().")
         return self._index
+
+    def with_test_split(self) -> Self:
+        """Return a copy that has a test split, see `with_test`; or this data module itself, if it has one."""
+        # A data module that splits has shares and a seed for it.
+        shares, seed = getattr(self, "split", SHARES), getattr(self, "split_seed", 0)
+        index = with_test(self.index, shares, seed)
+        if index is self.index:
+            return self
+        module = copy.copy(self)
+        module._index = index
+        return module
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_transfer.data.decoding import (
+    MAX_PIXELS,
     Resize,
     UnreadableImageError,
     load_image,
@@ -30,12 +31,23 @@ class ImageList(Dataset[tuple[Tensor, bool]]):
         paths: N files.
         image_size: H and W, in pixels.
         resize: "squash" or "crop".
+        max_pixels: Largest H · W of a file.
+        bit_depth: How many bits a 16-bit file uses; None for the decoder's own.
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: int, resize: Resize) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        image_size: int,
+        resize: Resize,
+        max_pixels: int = MAX_PIXELS,
+        bit_depth: int | None = None,
+    ) -> None:
         self.paths = paths
         self.image_size = image_size
         self.resize: Resize = resize
+        self.max_pixels = max_pixels
+        self.bit_depth = bit_depth
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -52,4 +64,5 @@ class ImageList(Dataset[tuple[Tensor, bool]]):
         Raises:
             UnreadableImageError: It cannot be decoded; names it.
         """
-        return to_tensor(resize_image(load_image(path, self.image_size), self.image_size, self.resize))
+        image = load_image(path, self.image_size, self.max_pixels, self.bit_depth or 16)
+        return to_tensor(resize_image(image, self.image_size, self.resize))

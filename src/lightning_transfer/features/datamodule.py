@@ -146,6 +146,16 @@ class FeatureDataModule(LightningDataModule):
         return str(self.store.manifest.recipe["resize"])
 
     @property
+    def max_pixels(self) -> int | None:
+        """The largest H · W of a file, as far as `images` tell; see `ImageDataModule`."""
+        return None if self.images is None else self.images.max_pixels
+
+    @property
+    def bit_depth(self) -> int | None:
+        """How many bits a 16-bit file uses, as far as `images` tell."""
+        return getattr(self.images, "bit_depth", None)
+
+    @property
     def last_stage(self) -> str:
         """The stage of the backbone whose outputs these are."""
         return str(self.store.manifest.recipe["last_stage"])

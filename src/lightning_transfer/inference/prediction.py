@@ -13,9 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from lightning_transfer.data.decoding import Resize
+from lightning_transfer.data.decoding import MAX_PIXELS, Resize
 from lightning_transfer.data.image_list import ImageList
-from lightning_transfer.errors import ModuleError, TransferError
+from lightning_transfer.errors import DataError, ModuleError, TransferError
 from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.training.checkpoint_io import read_checkpoint
 from lightning_transfer.training.checkpoints import NETWORK, ORIGINS, load_part, upgrade
@@ -65,6 +65,8 @@ class ImageClassifier:
         class_names: K names; numbers from 0 on where the data module had none.
         image_size: H and W, in pixels.
         resize: "squash" or "crop", as in training; "squash" where the data module did not say.
+        max_pixels: Largest H · W of a file, as in training; the data modules' default where it is not known.
+        bit_depth: How many bits a 16-bit file uses, as in training; None where it is not known.
     """
 
     def __init__(self, module: Classifier) -> None:
@@ -73,6 +75,8 @@ class ImageClassifier:
         self.class_names = module.class_names or tuple(map(str, range(module.num_classes)))
         self.image_size = module.image_size
         self.resize = cast(Resize, module.resize or "squash")
+        self.max_pixels = module.decoding.get("max_pixels", MAX_PIXELS)
+        self.bit_depth = module.decoding.get("bit_depth")
 
     def classify(self, paths: Sequence[str | Path], batch_size: int = 32) -> list[Prediction]:
         """Classify N image files; for many files, on a GPU, see the command `predict`.
@@ -104,11 +108,13 @@ class ImageClassifier:
             return self.network.probabilities(images.to(self.module.device)).cpu()
 
     def images(self, paths: Sequence[Path]) -> ImageList:
-        """Make a data set of files, resized as the network needs them."""
-        return ImageList(paths, self.image_size, self.resize)
+        """Make a data set of files, decoded and resized as in training."""
+        return ImageList(paths, self.image_size, self.resize, self.max_pixels, self.bit_depth)
 
 
-def load_classifier(path: str | Path, module_class: type[Classifier] | None = None) -> ImageClassifier:
+def load_classifier(
+    path: str | Path, module_class: type[Classifier] | None = None, *, max_pixels: int | None = None
+) -> ImageClassifier:
     """Load a checkpoint of any regime; nothing else is needed.
 
     No code in the file is run: only hyperparameters and tensors are read. The network computes in float32 on the
@@ -117,10 +123,14 @@ def load_classifier(path: str | Path, module_class: type[Classifier] | None = No
     Args:
         path: A file that `fit` saved.
         module_class: Your subclass, where one made the checkpoint and its network is another than ours.
+        max_pixels: Largest H · W of a file; None for the checkpoint's.
 
     Raises:
+        DataError: max_pixels is no positive number.
         ModuleError: There is no such file, or it is not this library's, or it is damaged; names it.
     """
+    if max_pixels is not None and max_pixels < 1:
+        raise DataError(f"max_pixels={max_pixels}: wanted a whole number, 1 or more.")
     checkpoint = read_checkpoint(str(path))
     upgrade(checkpoint, path)
     try:
@@ -137,7 +147,13 @@ def load_classifier(path: str | Path, module_class: type[Classifier] | None = No
         classes = module.class_names
         if classes is not None and [type(name) for name in classes] != [str] * module.num_classes:
             raise ModuleError(f"class_names={classes!r}: wanted {module.num_classes} names.")
+        for name, value in module.decoding.items():
+            if type(value) is not int or value < 1:
+                raise ModuleError(f"{name}={value!r}: wanted a whole number, 1 or more.")
     except (TransferError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ModuleError(f"{path} is damaged, or of another version of this library ({reason}).") from error
-    return ImageClassifier(module.float().to(memory_format=torch.channels_last).eval())
+    classifier = ImageClassifier(module.float().to(memory_format=torch.channels_last).eval())
+    if max_pixels is not None:
+        classifier.max_pixels = max_pixels
+    return classifier

@@ -42,6 +42,7 @@ from lightning_transfer.training.data_contract import (
     balance,
     check_agreement,
     checked_names,
+    decoding_of,
     input_stage,
     sizes_of,
     task_of,
@@ -60,7 +61,7 @@ class Classifier(LightningModule):
     It logs `<split>/loss`, `<split>/accuracy`, `<split>/auroc` and `<split>/f1` for train, validation and test.
     The training loss is what is minimised; that of validation and test has no smoothing and no class weights.
 
-    A checkpoint is enough: it holds backbone, head, class names, image size and resizing.
+    A checkpoint is enough: it holds backbone, head, class names, image size, resizing and how files are decoded.
 
     Args:
         backbone: The network's name; see `Backbone`.
@@ -97,6 +98,7 @@ class Classifier(LightningModule):
         network: Backbone and head, plain torch.
         class_names: K names, from the data module.
         resize: How the data module resizes images, "squash" or "crop".
+        decoding: How it decodes them, as far as it says: "max_pixels", "bit_depth".
         pretrained_weights: Where the backbone's weights came from.
         input_stage: What a batch of the current data module is: None for images, else features that enter the
             network at this stage.
@@ -149,6 +151,7 @@ class Classifier(LightningModule):
         self.pretrained_weights = weights
         self.class_names: tuple[str, ...] | None = None
         self.resize: str | None = None
+        self.decoding: dict[str, int] = {}
         self.input_stage: str | None = None
         self._train_scores: dict[str, Tensor] = {}
         self._optimized_lr = lr
@@ -285,6 +288,7 @@ class Classifier(LightningModule):
             self._set_task(task)
         self.class_names = checked_names(getattr(data, "class_names", None), self.class_names)
         self.resize = getattr(data, "resize", self.resize)
+        self.decoding = decoding_of(data, self.decoding)
         self.input_stage = input_stage(data, self.backbone)
         if stage != "fit":
             return
@@ -358,6 +362,7 @@ class Classifier(LightningModule):
         checkpoint[VERSION_KEY] = version()
         checkpoint["class_names"] = self.class_names
         checkpoint["resize"] = self.resize
+        checkpoint.update(self.decoding)
         checkpoint["pretrained_weights"] = self.pretrained_weights
         task = next(name for name, cls in TASKS.items() if cls is type(self.task))
         checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], "task": task, **dict.fromkeys(ORIGINS)}
@@ -376,6 +381,8 @@ class Classifier(LightningModule):
         upgrade(checkpoint)
         self.class_names = checked_names(self.class_names, checkpoint["class_names"])
         self.resize = checkpoint["resize"]
+        # What the data of this run have said goes before what an earlier run's have.
+        self.decoding = self.decoding or decoding_of(None, checkpoint)
         self.pretrained_weights = checkpoint["pretrained_weights"]
         self._train_scores = checkpoint.get("train_scores", {})
         self._resumes_between_epochs = between_epochs(checkpoint)

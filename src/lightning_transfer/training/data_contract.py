@@ -1,8 +1,8 @@
 """What a module asks of its data module, and whether the two fit.
 
 A data module may tell, once it is set up: `num_classes`, `class_names`, `image_size`, `resize`, `multi_label`,
-`class_counts(split)`, `num_samples(split)`; and, where its batches are stored features, `last_stage` and
-`backbone_fingerprint`. What it does not tell is not compared.
+`max_pixels`, `bit_depth`, `class_counts(split)`, `num_samples(split)`; and, where its batches are stored features,
+`last_stage` and `backbone_fingerprint`. What it does not tell is not compared.
 
 Shapes: K classes.
 """
@@ -18,6 +18,9 @@ from lightning_transfer.models.network import HEAD
 from lightning_transfer.training.task import Task, TaskName
 
 ClassNames = tuple[str, ...]
+# How a data module decodes files, by its attributes. A checkpoint records it, so that what was trained on can be
+# predicted without saying it again. Each is a whole number, or None for the decoder's own.
+DECODING = ("max_pixels", "bit_depth")
 
 
 def task_of(data: Any) -> TaskName | None:
@@ -77,6 +80,17 @@ def checked_names(data: ClassNames | None, checkpoint: ClassNames | None) -> Cla
             "folders as they were in training."
         )
     return tuple(data)
+
+
+def decoding_of(data: Any, known: Mapping[str, Any]) -> dict[str, int]:
+    """Return how images are decoded: as the data say, else as is known, which may be a checkpoint.
+
+    >>> decoding_of(None, {"class_names": ("cat", "dog"), "max_pixels": 100, "bit_depth": None})
+    {'max_pixels': 100}
+    """
+    if getattr(data, "max_pixels", None) is not None:
+        known = {name: getattr(data, name, None) for name in DECODING}
+    return {name: known[name] for name in DECODING if known.get(name) is not None}
 
 
 def input_stage(data: Any, backbone: Backbone) -> str | None:

@@ -12,8 +12,15 @@ from sklearn.metrics import roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from conftest import COLOURS, draw_folder, draw_image
-from lightning_transfer import FeatureClassifier, FineTuningClassifier, FrozenBackboneClassifier
+from lightning_transfer import (
+    FeatureClassifier,
+    FineTuningClassifier,
+    FrozenBackboneClassifier,
+    ImageFolderDataModule,
+)
 from lightning_transfer.cli.commands.compare import compare
+from lightning_transfer.cli.data_options import DataOptions
+from lightning_transfer.comparison import compare as comparison
 from lightning_transfer.comparison import run as regimes
 from lightning_transfer.data.decoding import load_image, resize_image, to_tensor
 from lightning_transfer.data.folder import scan_folder
@@ -193,10 +200,60 @@ def test_another_comparison_does_not_go_on_in_the_same_folder(compared, folder):
         compare(str(folder), **(SMALL | {"epochs": 3}), out=str(out))
 
 
-def test_images_without_a_test_split_are_refused(folder, tmp_path):
+def test_changed_images_or_options_are_another_comparison(compared, folder, tmp_path):
+    out, _ = compared
+    copied = tmp_path / "images"
+    shutil.copytree(folder, copied)
+    named = tmp_path / "out"
+    shutil.copytree(out, named)
+    note = json.loads((named / "arguments.json").read_text())
+    (named / "arguments.json").write_text(json.dumps(note | {"data": str(copied), "root": str(copied)}))
+    compare(str(copied), **SMALL, out=str(named), options=DataOptions(num_workers=0))
+    (copied / "train" / "cats" / "cats.0.jpg").rename(copied / "train" / "dogs" / "cats.0.jpg")
+    with pytest.raises(DataError, match=r"holds a comparison with images=24 train, .* and not 24 train, 12 val"):
+        compare(str(copied), **SMALL, out=str(named))
+    with pytest.raises(DataError, match="with duplicates=drop and not keep: pass another out"):
+        compare(str(folder), **SMALL, out=str(out), options=DataOptions(duplicates="keep"))
+    with pytest.raises(DataError, match="image_size=150 and not 64, images="):
+        compare(str(folder), **SMALL, out=str(out), options=DataOptions(image_size=64))
+
+
+@pytest.mark.usefixtures("plotless")
+def test_where_there_is_no_test_split_one_is_made_and_what_is_left_out_is_listed(
+    command, folder, tmp_path, capfd, monkeypatch
+):
+    monkeypatch.setattr(comparison, "REGIMES", ("feature_extraction",))
+    monkeypatch.setattr(comparison, "advice", lambda outcomes: "")
     shutil.copytree(folder, tmp_path / "images", ignore=shutil.ignore_patterns("test"))
-    with pytest.raises(DataError, match=r"has no test images: add .*/test, or leave the splitting"):
-        compare(str(tmp_path / "images"), **SMALL, out=str(tmp_path / "out"))
+    (tmp_path / "images" / "notes.txt").write_text("")
+    flags = ["--data=images", "--backbone=squeezenet1_1", "--weights=none", "--epochs=1", "--image_size=64"]
+    assert command("compare", *flags, "--seed=3") == 0
+    said = " ".join("".join(capfd.readouterr()).split())
+    assert "There are no test images: the 12 of validation are tested on, and 4 of 24 are held out" in said
+    assert "1 left out: not an image: .txt (notes.txt)" in said
+    assert "All that is left out: comparison/left_out.csv" in said
+    assert "images/notes.txt" in Path("comparison/left_out.csv").read_text()
+    assert not Path("left_out.csv").exists()
+    assert [path.name for path in Path("comparison/feature_extraction").iterdir()] == ["seed_3"]
+
+
+def test_the_callers_data_module_is_not_changed(folder, tmp_path, monkeypatch):
+    class StoppedError(Exception):
+        pass
+
+    def stop(*_):
+        raise StoppedError
+
+    monkeypatch.setattr(comparison, "Run", stop)
+    shutil.copytree(folder, tmp_path / "images", ignore=shutil.ignore_patterns("test"))
+    report = tmp_path / "mine.csv"
+    images = ImageFolderDataModule(str(tmp_path / "images"), left_out_report=str(report))
+    images.setup()
+    before = dict(vars(images))
+    with pytest.raises(StoppedError):
+        comparison.compare(images, "squeezenet1_1", weights="none", out=tmp_path / "out")
+    assert vars(images) == before
+    assert images.splits == ("train", "validation")
 
 
 def test_weights_that_do_not_come_with_the_library_are_refused(folder, tmp_path):

@@ -1,6 +1,7 @@
 """The probe's numbers are those of scikit-learn on the same images, and its files say what it prints."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from conftest import COLOURS, draw_image
 from lightning_transfer import Backbone, ImageFolderDataModule
 from lightning_transfer.cli.commands.probe import probe
 from lightning_transfer.cli.commands.summary import summary
+from lightning_transfer.cli.data_options import DataOptions
 from lightning_transfer.errors import BackboneError, DataError
 
 STAGES = ["stem", "block1", "block2", "block3", "block4", "block5", "last_conv"]
@@ -37,7 +39,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def probed(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("probe") / "out"
-    return out, probe(str(folder), image_size=64, out=str(out))
+    return out, probe(str(folder), options=DataOptions(image_size=64), out=str(out))
 
 
 def test_the_accuracies_are_scikit_learns(probed, folder):
@@ -105,11 +107,11 @@ def test_random_weights_are_those_of_the_seed(folder, tmp_path):
     flags = {
         "backbone": "squeezenet1_1",
         "weights": "none",
-        "image_size": 64,
         "overwrite": True,
         "out": str(tmp_path),
     }
-    runs = [[stage.right for stage in probe(str(folder), **flags, seed=seed)] for seed in (0, 0, 1)]
+    options = [DataOptions(image_size=64, seed=seed) for seed in (0, 0, 1)]
+    runs = [[stage.right for stage in probe(str(folder), **flags, options=each)] for each in options]
     assert np.array_equal(runs[0], runs[1])
     assert not np.array_equal(runs[0], runs[2])
 
@@ -127,7 +129,7 @@ def test_an_earlier_run_is_not_overwritten_unasked(probed, folder, monkeypatch):
         with pytest.raises(DataError, match=r"holds an earlier probe: pass another out, or --overwrite"):
             probe(str(folder), out=str(out))
     assert (out / "probe.json").read_bytes() == before
-    again = probe(str(folder), image_size=64, out=str(out), overwrite=True)
+    again = probe(str(folder), options=DataOptions(image_size=64), out=str(out), overwrite=True)
     assert [stage.accuracy for stage in again] == [stage.accuracy for stage in stages]
 
 
@@ -147,7 +149,7 @@ def test_a_file_in_place_of_the_folder_is_refused(folder, tmp_path):
             "No weights of resnet18 come with this library",
         ),
         (
-            {"backbone": "squeezenet1_1", "weights": "none", "image_size": 8},
+            {"backbone": "squeezenet1_1", "weights": "none", "options": DataOptions(image_size=8)},
             BackboneError,
             "8 × 8 are too small for",
         ),
@@ -158,6 +160,29 @@ def test_what_is_wrong_is_told_and_nothing_is_left(arguments, error, message, fo
     with pytest.raises(error, match=message):
         probe(**({"data": str(folder), "out": str(tmp_path / "out")} | arguments))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_left_out_is_told_and_listed(command, folder, tmp_path, capfd):
+    shutil.copytree(folder, tmp_path / "images")
+    (tmp_path / "images" / "train" / "cats" / "0.jpg").write_bytes(b"")
+    (tmp_path / "images" / "notes.txt").write_text("")
+    flags = ["--data=images", "--backbone=squeezenet1_1", "--weights=none", "--image_size=64"]
+    assert command("probe", *flags, "--on_bad_image=skip") == 0
+    said = "".join(capfd.readouterr())
+    assert "1 left out: not an image: .txt (notes.txt)" in said
+    assert "1 left out: cannot be read (an empty file) (train/cats/0.jpg)" in said
+    assert "All that is left out: probe/left_out.csv" in said
+    listed = Path("probe/left_out.csv").read_text().splitlines()
+    assert listed == [
+        "path,reason",
+        "images/notes.txt,not an image: .txt",
+        "images/train/cats/0.jpg,cannot be read (an empty file)",
+    ]
+    assert not Path("left_out.csv").exists()
+    draw_image(Path("images/train/cats/0.jpg"), COLOURS["cats"], 0)
+    Path("images/notes.txt").unlink()
+    assert command("probe", *flags, "--overwrite") == 0
+    assert Path("probe/left_out.csv").read_text() == "path,reason\n", "the list of an earlier run is still there"
 
 
 @pytest.mark.real

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from lightning_transfer.data.datamodule import OnBadImage
 from lightning_transfer.data.decoding import UnreadableImageError
 from lightning_transfer.errors import DataError
 from lightning_transfer.inference.prediction import Prediction, load_classifier
 
 
-def classify(checkpoint: str, images: list[str]) -> list[Prediction]:
+def classify(
+    checkpoint: str,
+    images: list[str],
+    max_pixels: int | None = None,
+    on_bad_image: OnBadImage = "error",
+) -> list[Prediction]:
     """Print what each image shows: file, class, probability.
 
     Args:
         checkpoint: A file that fit saved, of any regime.
         images: Their files.
+        max_pixels: Largest height times width of a file; the checkpoint's, as in training, where it is not given.
+        on_bad_image: What becomes of files that cannot be read: "error" ends with an error that names them, "skip"
+            leaves them out.
 
     Returns:
         What was printed, in the order of the files.
 
     Raises:
         ModuleError: The checkpoint cannot be used.
-        DataError: Some images cannot be read; the others are printed first.
+        DataError: Some images cannot be read, and on_bad_image is "error"; the others are printed first.
     """
-    classifier = load_classifier(checkpoint)
+    classifier = load_classifier(checkpoint, max_pixels=max_pixels)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     width = max(map(len, images), default=0)
     names = max(map(len, classifier.class_names))
@@ -37,6 +46,8 @@ def classify(checkpoint: str, images: list[str]) -> list[Prediction]:
             continue
         console.print(f"{image:<{width}}  {prediction.label:<{names}}  {prediction.probability:6.1%}")
         predictions.append(prediction)
-    if complaints:
+    if complaints and on_bad_image == "error":
         raise DataError("\n".join(complaints))
+    for complaint in complaints:
+        console.print(f"Left out: {complaint}")
     return predictions

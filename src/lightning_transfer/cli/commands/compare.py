@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lightning_transfer.cli.data_by_name import data_by_name
+from lightning_transfer.cli.data_options import DataOptions
 from lightning_transfer.comparison import compare as comparison
 from lightning_transfer.comparison.tables import Outcomes
 
@@ -14,6 +15,7 @@ def compare(
     epochs: int | None = None,
     seeds: int = 1,
     out: str = "comparison",
+    options: DataOptions = DataOptions(),  # noqa: B008  # it is immutable
 ) -> Outcomes:
     """Run feature extraction, frozen backbone and fine-tuning on the same images, and compare them.
 
@@ -30,13 +32,15 @@ def compare(
         epochs: Of each regime; 20, 4 and 5 where not given.
         seeds: How often each regime runs, with other orders, augmentations and heads.
         out: The folder for report, figures, checkpoints and TensorBoard logs.
+        options: How the images are read. The first run has their seed, the next one more, and so on.
 
     Returns:
         The result of each regime, one a seed.
 
     Raises:
-        DataError: The images are not usable, they have no test split, or `out` holds another comparison.
+        DataError: The images are not usable, or `out` holds another comparison.
+        UsageError: An option was given that these data do not have.
         BackboneError: An unknown network, or weights that do not fit.
     """
-    images = data_by_name(data, comparison.IMAGE_SIZE, comparison.BATCH_SIZE, comparison.AUGMENTATION)
+    images = data_by_name(data, options, comparison.AUGMENTATION, out)
     return comparison.compare(images, backbone, weights=weights, epochs=epochs, seeds=seeds, out=out, name=data)

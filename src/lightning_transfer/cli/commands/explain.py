@@ -6,6 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from lightning_transfer.data.datamodule import OnBadImage
+from lightning_transfer.data.decoding import UnreadableImageError
 from lightning_transfer.errors import OutputError
 from lightning_transfer.inference.grad_cam import grad_cam
 from lightning_transfer.inference.prediction import load_classifier
@@ -20,7 +22,9 @@ def explain(
     stage: str | None = None,
     label: str | None = None,
     overwrite: bool = False,
-) -> Path:
+    max_pixels: int | None = None,
+    on_bad_image: OnBadImage = "error",
+) -> Path | None:
     """Draw an image, and beside it Grad-CAM's heat: which places speak for a class.
 
     Args:
@@ -30,14 +34,17 @@ def explain(
         stage: One of the backbone's stages; the last where it is not given.
         label: The class to explain; the predicted one where it is not given.
         overwrite: Whether a file that is there may be replaced.
+        max_pixels: Largest height times width of a file; the checkpoint's, as in training, where it is not given.
+        on_bad_image: What becomes of an image that cannot be read: "error" ends with an error, "skip" says so and
+            draws nothing.
 
     Returns:
-        The figure's file.
+        The figure's file; None where the image was left out.
 
     Raises:
         ModuleError: The checkpoint cannot be used, or its network has no such class.
         BackboneError: The backbone has no such stage.
-        DataError: The image cannot be read.
+        DataError: The image cannot be read, and on_bad_image is "error".
         OutputError: `out` is there, cannot be written, or its suffix is of no format that is known.
         ExtraError: captum is not installed.
     """
@@ -45,10 +52,17 @@ def explain(
     suffix = target.suffix.lower().removeprefix(".")
     if suffix not in figure_formats():
         raise OutputError(f"{target}: wanted a suffix that says the format: {', '.join(figure_formats())}.")
-    classifier = load_classifier(checkpoint)
-    (prediction,) = classifier.classify([image])
+    classifier = load_classifier(checkpoint, max_pixels=max_pixels)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     file = Path(image)
-    pixels = classifier.images([file]).read(file)
+    try:
+        pixels = classifier.images([file]).read(file)
+    except UnreadableImageError as error:
+        if on_bad_image == "error":
+            raise
+        console.print(f"Left out: {error}")
+        return None
+    (prediction,) = classifier.classify([image])
     explained = prediction.label if label is None else label
     (places,) = grad_cam(classifier, pixels[None], stage, explained)
 
@@ -61,6 +75,5 @@ def explain(
     figure = heat_overlay(pixels.permute(1, 2, 0).numpy(), places.numpy(), file.name, f"{title}\n{seen_at}")
     with whole_file(target) as beside:
         figure.savefig(beside, format=suffix, dpi=120)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"{image}: {title}, {seen_at}: {target}")
     return target

@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_transfer.data.checks import check_agreement
-from lightning_transfer.data.datamodule import default_workers
-from lightning_transfer.data.decoding import UnreadableImageError, load_image
+from lightning_transfer.data.datamodule import OnBadImage, default_workers
+from lightning_transfer.data.decoding import UnreadableImageError
 from lightning_transfer.data.folder import find_images
+from lightning_transfer.data.left_out import summary, write_left_out
 from lightning_transfer.errors import DataError
-from lightning_transfer.inference.prediction import load_classifier
+from lightning_transfer.inference.prediction import ImageClassifier, load_classifier
 from lightning_transfer.utils.files import checked_output, whole_file
 from lightning_transfer.utils.lightning import quiet_lightning
 from lightning_transfer.utils.machine import default_precision
@@ -87,11 +88,14 @@ def predict(
     strategy: str = "auto",
     num_nodes: int = 1,
     precision: str | None = None,
+    max_pixels: int | None = None,
+    on_bad_image: OnBadImage = "error",
 ) -> Path:
     """Write a CSV file with a row for each image of a folder: path, label, probability of each class.
 
-    The checkpoint is enough: it brings network, classes, size and resizing along. Rows have the order of the
-    folders' and files' names; what a folder inside is called does not matter.
+    The checkpoint is enough: it brings network, classes, size, resizing and decoding along. Rows have the order of
+    the folders' and files' names; what a folder inside is called does not matter. Files that are left out are
+    listed in a CSV file beside `out`, whose name ends in `_left_out.csv`.
 
     Args:
         ckpt_path: A file that fit saved, of any regime.
@@ -105,18 +109,22 @@ def predict(
         strategy: The Trainer's: "ddp" for several devices.
         num_nodes: The Trainer's: how many machines.
         precision: The Trainer's; bf16-mixed where the machine has units for it, else 32-true.
+        max_pixels: Largest height times width of a file; the checkpoint's, as in training, where it is not given.
+        on_bad_image: What becomes of images that cannot be read: "error" gives them empty rows, and ends with an
+            error that names them; "skip" leaves them out, and lists them.
 
     Returns:
         The CSV file.
 
     Raises:
         ModuleError: The checkpoint cannot be used.
-        OutputError: `out` is there, or cannot be written.
-        DataError: There are no images. Or some cannot be read: their rows have no label and no probabilities,
-            and the others are written first.
+        OutputError: `out`, or the list beside it, is there, or cannot be written.
+        DataError: There are no images, or on_bad_image is "error" and some cannot be read: their rows have no
+            label and no probabilities, and the others are written first.
     """
     target = checked_output(out, overwrite)
-    classifier = load_classifier(ckpt_path)
+    report = checked_output(target.with_name(f"{target.stem}_left_out.csv"), overwrite)
+    classifier = load_classifier(ckpt_path, max_pixels=max_pixels)
     root = Path(data)
     paths, left_out = find_images(root)
     table = ProbabilityTable(root, paths, len(classifier.class_names))
@@ -140,32 +148,46 @@ def predict(
             enable_checkpointing=False,
         )
         if trainer.is_global_zero:
-            for path, reason in left_out:
-                console.print(f"Left out: {root / path}: {reason}", markup=False)
             console.print(f"{len(paths):,} images through {classifier.module.backbone.name}, {precision}")
         trainer.predict(classifier.module, loader, return_predictions=False)
     if not trainer.is_global_zero:
         return target
-    unreadable = table.rows.isnan().any(dim=1)
+    unreadable = table.rows.isnan().any(dim=1).tolist()
+    bad_paths = [path for path, bad in zip(paths, unreadable, strict=True) if bad]
+    complaints = [_complaint(classifier, root / path) for path in bad_paths]
+    if on_bad_image == "skip":
+        reasons = (f"cannot be read ({complaint.__cause__})" for complaint in complaints)
+        left_out = (*left_out, *zip(bad_paths, reasons, strict=True))
     with whole_file(target) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "label", *(f"probability_{name}" for name in classifier.class_names)])
-        for path, row, bad in zip(paths, table.rows.tolist(), unreadable.tolist(), strict=True):
+        for path, row, bad in zip(paths, table.rows.tolist(), unreadable, strict=True):
+            if bad and on_bad_image == "skip":
+                continue
             label = "" if bad else classifier.class_names[row.index(max(row))]
             writer.writerow([path, label, *("" if bad else f"{value:.6f}" for value in row)])
-    console.print(f"{len(paths) - int(unreadable.sum()):,} predictions: {target}")
-    if unreadable.any():
-        bad_paths = [root / path for path, bad in zip(paths, unreadable.tolist(), strict=True) if bad]
+    console.print(f"{len(paths) - len(complaints):,} predictions: {target}")
+    for line in summary(left_out):
+        console.print(line, markup=False)
+    if left_out:
+        write_left_out(report, root, left_out)
+        console.print(f"All that is left out: {report}", markup=False)
+    else:
+        report.unlink(missing_ok=True)  # of a run that is overwritten
+    if complaints and on_bad_image == "error":
         raise DataError(
-            f"{len(bad_paths):,} of {len(paths):,} images could not be read; their rows in {target} are empty.\n"
-            + "\n".join(map(_complaint, bad_paths))
+            f"{len(complaints):,} of {len(paths):,} images could not be read; their rows in {target} are empty.\n"
+            + "\n".join(map(str, complaints))
         )
     return target
 
 
-def _complaint(path: Path) -> str:
+def _complaint(classifier: ImageClassifier, path: Path) -> UnreadableImageError:
+    """Read a file that could not be read once more, for the reason."""
     try:
-        load_image(path)
+        classifier.images([path]).read(path)
     except UnreadableImageError as error:
-        return str(error)
-    return f"{path} could not be read, but can be now."
+        return error
+    complaint = UnreadableImageError(f"{path} could not be read, but can be now.")
+    complaint.__cause__ = ValueError("at first, but can be now")
+    return complaint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lightning_transfer.cli.data_by_name import data_by_name
+from lightning_transfer.cli.data_options import DataOptions
 from lightning_transfer.comparison import probe as probing
 from lightning_transfer.comparison.probing import ProbedStage
 
@@ -11,10 +12,9 @@ def probe(
     data: str = "sketch_pets",
     backbone: str = "mobilenet_v3_small",
     weights: str = "auto",
-    image_size: int = 150,
-    seed: int = 0,
     out: str = "probe",
     overwrite: bool = False,
+    options: DataOptions = DataOptions(),  # noqa: B008  # it is immutable
 ) -> list[ProbedStage]:
     """Train a linear classifier on every stage of a backbone, and say how much of the backbone to keep.
 
@@ -27,17 +27,19 @@ def probe(
         backbone: The network's name in torchvision.
         weights: A torchvision weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones
             where this library has them, else torchvision's own.
-        image_size: H and W of the images, in pixels.
-        seed: Of the split of a folder or table that has none, and of random weights.
         out: The folder for table and figure.
         overwrite: Replace those of an earlier run.
+        options: How the images are read.
 
     Returns:
         The stages, in the backbone's order.
 
     Raises:
         DataError: The images are not usable, or `out` holds an earlier run.
+        UsageError: An option was given that these data do not have.
         BackboneError: An unknown network, weights that do not fit, or images that are too small for it.
     """
-    images = data_by_name(data, image_size, split_seed=seed)
-    return probing.probe(images, backbone, weights=weights, seed=seed, out=out, overwrite=overwrite, name=data)
+    images = data_by_name(data, options, out=out)
+    return probing.probe(
+        images, backbone, weights=weights, seed=options.seed, out=out, overwrite=overwrite, name=data
+    )

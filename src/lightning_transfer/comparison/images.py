@@ -1,0 +1,57 @@
+"""The images of a comparison or a probe: made ready, and the list of what is left out put into its folder."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from lightning_transfer.data.augmentation import Augmentation
+from lightning_transfer.data.datamodule import ImageDataModule
+from lightning_transfer.data.image_folder import ImageFolderDataModule
+from lightning_transfer.data.left_out import write_left_out
+
+
+def prepared(
+    data: ImageDataModule | str | Path, out: Path, augmentation: Augmentation | None
+) -> tuple[ImageDataModule, Path | None]:
+    """Load images, and say what was decided and what is left out; nothing is written yet.
+
+    Args:
+        data: A data module, which is not changed; or a folder of images.
+        out: The folder that the list of what is left out goes to, where `data` is a folder.
+        augmentation: Of the training images, where `data` is a folder.
+
+    Returns:
+        The images, and the file of that list.
+
+    Raises:
+        DataError: The images are not usable.
+    """
+    if isinstance(data, ImageDataModule):
+        images = copy.copy(data)
+    else:
+        report = str(out / "left_out.csv")
+        images = ImageFolderDataModule(str(data), augmentation=augmentation, left_out_report=report)
+    # The list is written later, since the folder may turn out to be another run's.
+    own, images.left_out_report = images.left_out_report, None
+    images.prepare_data()
+    images.setup()
+    return images, own
+
+
+def list_left_out(images: ImageDataModule, report: Path | None, console: Console) -> None:
+    """Write path and reason of what is left out, and say where; an older list does not stay.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    if report is None or not (images.index.left_out or report.is_file()):
+        return
+    with suppress(OSError):  # what is wrong with the folder is said by the next line
+        report.parent.mkdir(parents=True, exist_ok=True)
+    write_left_out(report, images.index.root, images.index.left_out)
+    if images.index.left_out:
+        console.print(f"All that is left out: {report}", highlight=False, markup=False, soft_wrap=True)
