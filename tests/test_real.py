@@ -122,8 +122,8 @@ def test_an_unsplit_folder_of_originals_is_split_by_class(real):
     data = ImageFolderDataModule(str(real / "data" / "originals"), resize="crop")
     data.setup()
     assert {split: len(data.dataset(split)) for split in data.splits} == {
-        "train": 500,
-        "validation": 250,
-        "test": 250,
+        "train": 700,
+        "validation": 150,
+        "test": 150,
     }
     assert data.class_names == ("cats", "dogs")
