@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 from lightning_transfer.cli.data_names import is_table
 from lightning_transfer.cli.data_options import DataOptions
@@ -46,7 +47,7 @@ def data_by_name(
     return module(**where, **given, augmentation=augmentation)
 
 
-def _module(data: str, image_size: int) -> tuple[type[ImageDataModule], dict[str, str]]:
+def _module(data: str, image_size: int) -> tuple[type[ImageDataModule], dict[str, Any]]:
     if data == "cats_and_dogs":
         return CatsAndDogsDataModule, {"root": "data/cats_and_dogs_small"}
     if data == "sketch_pets":
