@@ -132,9 +132,9 @@ def _claimed(root: Path, arguments: Mapping[str, Any], report: Path | None) -> I
     try:
         yield
     except TransferError:
-        made = {path for path in root.iterdir() if path.is_file() and path in (note, report)}
-        if made == {*root.iterdir()}:
-            for path in made:
+        there = list(root.iterdir())
+        if all(path in (note, report) and path.is_file() for path in there):
+            for path in there:
                 path.unlink()
             root.rmdir()
         raise

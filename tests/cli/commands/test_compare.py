@@ -24,7 +24,7 @@ from lightning_transfer.comparison import compare as comparison
 from lightning_transfer.comparison import run as regimes
 from lightning_transfer.data.decoding import load_image, resize_image, to_tensor
 from lightning_transfer.data.folder import scan_folder
-from lightning_transfer.errors import BackboneError, DataError
+from lightning_transfer.errors import BackboneError, DataError, OutputError
 from lightning_transfer.monitoring.plots import PLOTS, Plots
 from runs import differing
 
@@ -254,6 +254,16 @@ def test_the_callers_data_module_is_not_changed(folder, tmp_path, monkeypatch):
         comparison.compare(images, "squeezenet1_1", weights="none", out=tmp_path / "out")
     assert vars(images) == before
     assert images.splits == ("train", "validation")
+
+
+def test_a_list_that_cannot_be_written_leaves_no_comparison(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "images")
+    (tmp_path / "images" / "notes.txt").write_text("")
+    (tmp_path / "list.csv").mkdir()
+    options = DataOptions(left_out_report=str(tmp_path / "list.csv"))
+    with pytest.raises(OutputError, match="pass another left_out_report"):
+        compare(str(tmp_path / "images"), **SMALL, out=str(tmp_path / "out"), options=options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_that_do_not_come_with_the_library_are_refused(folder, tmp_path):
