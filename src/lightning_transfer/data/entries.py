@@ -13,7 +13,7 @@ SUFFIX_LIST = ", ".join(sorted(SUFFIXES))  # for messages
 
 
 def entries(folder: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterator[os.DirEntry[str]]:
-    """List the entries of a folder, sorted by name.
+    """List the entries of a folder, in no order.
 
     Entries that begin with a dot and `__MACOSX` are ignored; links out of the root and names that are not UTF-8
     are left out.
@@ -28,24 +28,23 @@ def entries(folder: Path, root: Path, left_out: list[tuple[str, str]]) -> Iterat
     """
     try:
         with os.scandir(folder) as found:
-            ordered = sorted(found, key=lambda entry: entry.name)
+            listed = list(found)
     except OSError as error:
         raise DataError(
             f"The folder {folder} cannot be read ({error}): give access to it, or remove it."
         ) from error
-    for entry in ordered:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
+    for entry in listed:
+        name = entry.name
+        if name.startswith(".") or name == "__MACOSX":
             continue
-        if reason := _reason(entry, root):
+        if (entry.is_symlink() or not name.isascii()) and (reason := _reason(entry, root)):
             # A name that is not UTF-8 cannot be printed as it is.
-            name = os.fsencode(below(root, entry)).decode(errors="backslashreplace")
-            left_out.append((name, reason))
+            left_out.append((os.fsencode(_below(root, entry)).decode(errors="backslashreplace"), reason))
             continue
         yield entry
 
 
-def below(root: Path, entry: os.DirEntry[str]) -> str:
-    """The path of an entry below the root, with forward slashes."""
+def _below(root: Path, entry: os.DirEntry[str]) -> str:
     return Path(entry.path).relative_to(root).as_posix()
 
 

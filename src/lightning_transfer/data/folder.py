@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path, PurePosixPath
 
 from lightning_transfer.data.duplicates import equal_files
@@ -73,7 +73,7 @@ def scan_folder(
     splits = {name: _samples(root, class_names, classes, multi_label) for name, classes in found.items()}
     index = index_of(root, class_names, splits, split, split_seed, multi_label)
     used = {path for path, _ in layout.passed_over}
-    kept = [pair for pair in left_out if not used.intersection(_above(pair[0]))]
+    kept = [pair for pair in left_out if not used.intersection(_above(pair[0]))] if used else left_out
     return replace(
         index,
         left_out=(*kept, *layout.passed_over),
@@ -170,9 +170,11 @@ def _refuse_case_twins(root: Path, found: Mapping[str, Classes]) -> None:
 
 
 def _samples(root: Path, class_names: tuple[str, ...], classes: Classes, multi_label: bool) -> Samples:
-    labels = {path: label for label, name in enumerate(class_names) for path in classes.get(name, ())}
     if not multi_label:
-        return Samples(tuple(labels), tuple(labels.values()))
+        paths = tuple(chain(*(classes.get(name, ()) for name in class_names)))
+        counted = [repeat(label, len(classes.get(name, ()))) for label, name in enumerate(class_names)]
+        return Samples(paths, tuple(chain(*counted)))
+    labels = {path: label for label, name in enumerate(class_names) for path in classes.get(name, ())}
     copies = {group[0]: group for group in equal_files(root, list(labels))}
     others = {path for group in copies.values() for path in group[1:]}
     paths = tuple(path for path in labels if path not in others)
