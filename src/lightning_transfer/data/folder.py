@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from lightning_transfer.data.duplicates import equal_files
 from lightning_transfer.data.entries import SUFFIX_LIST
 from lightning_transfer.data.index import ImageIndex, Samples
+from lightning_transfer.data.known_files import KnownFiles
 from lightning_transfer.data.labels_from_names import label_in_name
 from lightning_transfer.data.layout import LAYOUTS, Layout, find_layout
 from lightning_transfer.data.split_names import split_in_name
@@ -175,7 +176,8 @@ def _samples(root: Path, class_names: tuple[str, ...], classes: Classes, multi_l
         counted = [repeat(label, len(classes.get(name, ()))) for label, name in enumerate(class_names)]
         return Samples(paths, tuple(chain(*counted)))
     labels = {path: label for label, name in enumerate(class_names) for path in classes.get(name, ())}
-    copies = {group[0]: group for group in equal_files(root, list(labels))}
+    files = KnownFiles(root, tuple(labels))
+    copies = {files.paths[group[0]]: [files.paths[i] for i in group] for group in equal_files(files)}
     others = {path for group in copies.values() for path in group[1:]}
     paths = tuple(path for path in labels if path not in others)
     return Samples(paths, tuple(tuple(sorted({labels[p] for p in copies.get(path, [path])})) for path in paths))
