@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,18 +113,30 @@ def _harmful(index: ImageIndex, max_pixels: int, files: KnownFiles | None) -> li
     Files that cannot be read are left to the decoder's error.
     """
     files = KnownFiles(index.root, all_paths(index)) if files is None else files
-    splits = [split for split, samples in index.splits.items() for _ in range(len(samples))]
-    labels = list(chain(*(samples.labels for samples in index.splits.values())))
-    numbers: dict[tuple[str, Label], int] = {}
-    places = np.fromiter(
-        (numbers.setdefault(place, len(numbers)) for place in zip(splits, labels, strict=True)),
-        np.int64,
-        len(labels),
-    )
+    places = _places(index)
     _refuse_two_places(index, files.paths, places)
     groups = equal_files(files, places)
-    copies = [[Copy(files.paths[i], splits[i], labels[i]) for i in group] for group in groups]
-    return [group for group in copies if _is_readable(index.root / group[0].path, max_pixels)]
+    readable = [group for group in groups if _is_readable(group, files, max_pixels)]
+    return [[_copy(index, i) for i in group] for group in readable]
+
+
+def _places(index: ImageIndex) -> NDArray[np.int64]:
+    """A number for each image, (N,), that is the same for those of one split and label."""
+    labels = chain(*(samples.labels for samples in index.splits.values()))
+    distinct = set().union(*(samples.labels for samples in index.splits.values()))
+    numbers = {label: number for number, label in enumerate(distinct)}
+    found = np.fromiter(map(numbers.__getitem__, labels), np.int64)
+    counts = [len(samples) for samples in index.splits.values()]
+    splits: NDArray[np.int64] = np.repeat(np.arange(len(counts)), counts)
+    return found * len(SPLITS) + splits
+
+
+def _copy(index: ImageIndex, position: int) -> Copy:
+    for split, samples in index.splits.items():
+        if position < len(samples):
+            return Copy(samples.paths[position], split, samples.labels[position])
+        position -= len(samples)
+    raise IndexError(position)
 
 
 def _refuse_two_places(index: ImageIndex, paths: Sequence[str], places: NDArray[np.int64]) -> None:
@@ -137,12 +148,17 @@ def _refuse_two_places(index: ImageIndex, paths: Sequence[str], places: NDArray[
             raise DataError(f"{path} is in two splits of {index.root}, or has two labels: keep one of each.")
 
 
-def _is_readable(path: Path, max_pixels: int) -> bool:
+def _is_readable(group: Sequence[int], files: KnownFiles, max_pixels: int) -> bool:
+    """Decode one of some equal files, unless it is known what comes of it."""
+    if known := [files.defects[position] for position in group if position in files.defects]:
+        return not known[0]
+    defect = ""
     try:
-        load_image(path, max_pixels=max_pixels)
-    except UnreadableImageError:
-        return False
-    return True
+        load_image(files.root / files.paths[group[0]], max_pixels=max_pixels)
+    except UnreadableImageError as error:
+        defect = f"cannot be read ({error.__cause__})"
+    files.note_defects({group[0]: defect})
+    return not defect
 
 
 def equal_files(files: KnownFiles, places: NDArray[np.int64] | None = None) -> list[list[int]]:

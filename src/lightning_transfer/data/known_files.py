@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class KnownFiles:
         has_news: Whether anything was read since they were recalled.
     """
 
-    def __init__(self, root: Path, paths: Sequence[str]) -> None:
+    def __init__(self, root: Path, paths: tuple[str, ...]) -> None:
         self.root = root
         self.paths = paths
         self.stamps = _stamps(root, paths)
@@ -55,7 +56,7 @@ class KnownFiles:
         Raises:
             DataError: A file is not there.
         """
-        for position in np.flatnonzero(self.stamps[:, 0] < 0):
+        for position in np.flatnonzero(self.stamps[:, 0] < 0).tolist():
             path = self.root / self.paths[position]
             try:
                 path.stat()
@@ -89,6 +90,11 @@ class KnownFiles:
         finally:
             os.close(top)
 
+    def note_defects(self, defects: dict[int, str]) -> None:
+        """Note which files were decoded, and what came of it: the defect by position, "" for none."""
+        self.defects |= defects
+        self.has_news = self.has_news or bool(defects)
+
     def digest(self, position: int) -> bytes:
         """The sha256 of a file.
 
@@ -106,21 +112,19 @@ class KnownFiles:
 
 
 def _stamps(root: Path, paths: Sequence[str]) -> NDArray[np.int64]:
+    stamps = array("q")
+    stat, add = os.stat, stamps.extend
     top = os.open(root, os.O_RDONLY)
     try:
-        return np.fromiter(_looked_at(top, paths), np.dtype((np.int64, 3)), len(paths))
+        for path in paths:
+            try:
+                seen = stat(path, dir_fd=top)
+                add((seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
+            except OSError:
+                add((-1, -1, -1))
     finally:
         os.close(top)
-
-
-def _looked_at(top: int, paths: Sequence[str]) -> Iterator[tuple[int, int, int]]:
-    stat = os.stat
-    for path in paths:
-        try:
-            seen = stat(path, dir_fd=top)
-            yield seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
-        except OSError:
-            yield -1, -1, -1
+    return np.frombuffer(stamps, np.int64).reshape(-1, 3)
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:

@@ -11,11 +11,13 @@ import os
 import time
 import zipfile
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 
@@ -50,13 +52,13 @@ class ScanCache:
 
     Args:
         root: The folder.
-        decoding: What the result of decoding depends on, `max_pixels` and versions; others' results are ignored.
+        max_pixels: Largest H · W of a file; what was decoded under another limit is decoded again.
     """
 
-    def __init__(self, root: Path, decoding: str = "") -> None:
+    def __init__(self, root: Path, max_pixels: int) -> None:
         self.root = root
         self.path = cache_of(root)
-        self.decoding = decoding
+        self.decoding = f"max_pixels {max_pixels}, Pillow {PIL.__version__}"
         self._looked = time.time_ns()
 
     def files(self, paths: tuple[str, ...]) -> KnownFiles:
@@ -64,9 +66,10 @@ class ScanCache:
         files = KnownFiles(self.root, paths)
         if (kept := self._kept()) is None:
             return files
-        old, new = _same_paths(_joined(kept["paths"]), paths)
+        old, new = _same_paths(kept["paths"].tobytes(), paths)
         same = (kept["stamps"][old] == files.stamps[new]).all(axis=1) & (files.stamps[new, 0] >= 0)
         old, new = old[same], new[same]
+        files.has_news = len(new) < len(files)
         files.tails[new] = kept["tails"][old]
         places = np.full(len(kept["stamps"]), -1)
         places[old] = new
@@ -81,7 +84,7 @@ class ScanCache:
         return files
 
     def keep(self, files: KnownFiles) -> None:
-        """Keep what is known of some files, and what was of others that are still the same."""
+        """Keep what is known of some files, in place of what was kept before, if there is anything new."""
         if not files.has_news:
             return
         settled = files.stamps[:, 1:].max(axis=1) < self._looked - SETTLED
@@ -109,7 +112,7 @@ class ScanCache:
 
     def _kept(self) -> dict[str, NDArray[Any]] | None:
         try:
-            with np.load(self.path, allow_pickle=False) as archive:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 kept = {name: archive[name] for name in archive.files}
             _check(kept)
         except FileNotFoundError:
@@ -122,12 +125,21 @@ class ScanCache:
         return kept
 
 
+@contextmanager
+def known_files(root: Path, paths: tuple[str, ...], cache: ScanCache | None) -> Iterator[KnownFiles]:
+    """Look at some files, recall what is known of them, and keep in the end what was read; None keeps nothing."""
+    if cache is None:
+        yield KnownFiles(root, paths)
+        return
+    files = cache.files(paths)
+    try:
+        yield files
+    finally:  # also where the images are refused: they will be looked at again
+        cache.keep(files)
+
+
 def _text(paths: tuple[str, ...]) -> bytes:
     return "\0".join(paths).encode(errors="surrogateescape")
-
-
-def _joined(paths: NDArray[np.uint8]) -> bytes:
-    return paths.tobytes()
 
 
 def _same_paths(kept: bytes, paths: tuple[str, ...]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -150,7 +162,7 @@ def _check(kept: dict[str, NDArray[Any]]) -> None:
     shapes["defects"] = kept["decoded"].shape
     whole = all(kept[name].shape == shape for name, shape in shapes.items())
     numbers = [(kept["digested"], total), (kept["decoded"], total), (kept["defects"], len(about["reasons"]))]
-    inside = all(((0 <= found) & (found < limit)).all() for found, limit in numbers)
+    inside = all(((found >= 0) & (found < limit)).all() for found, limit in numbers)
     if not (whole and inside and kept["paths"].tobytes().count(b"\0") == total - 1):
         raise ValueError("its parts do not fit each other")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from lightning_transfer.data.entries import SUFFIXES, entries
+from lightning_transfer.data.entries import SUFFIXES, entries, is_plain_image, is_used
 
 
 @dataclass
@@ -78,9 +78,13 @@ def read_tree(root: Path, follow_links: bool = True) -> Folder:
     waiting: list[tuple[Folder, bool]] = [(top, False)]
     while waiting:
         folder, linked = waiting.pop()
-        for entry in entries(root / folder.path, root, folder.others):
+        for entry in entries(root / folder.path):
             name = entry.name
-            if name[name.rfind(".") :].lower() in SUFFIXES and entry.is_file():
+            if is_plain_image(entry):
+                folder.images.append(name)
+            elif not is_used(entry, root, folder.others):
+                continue
+            elif name[name.rfind(".") :].lower() in SUFFIXES and entry.is_file():
                 folder.images.append(name)
             elif not entry.is_dir():
                 kind = f"not an image: {PurePosixPath(name).suffix.lower() or 'no suffix'}"
