@@ -60,16 +60,7 @@ def scan_folder(
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"The folder of images {root} {what}: wanted {LAYOUTS.format(root=root)}.")
-    top = read_tree(root)
-    left_out = [pair for folder in top.walk() for pair in folder.others]
-    layout = find_layout(root, top) if label_pattern is None else Layout(_by_split(top))
-    found: dict[str, Classes] = {}
-    for name, folders in layout.splits.items():
-        if label_pattern is None:
-            found[name] = _classes(root, folders)
-        else:
-            found[name], unlabelled = _labelled_by_name(folders, label_pattern)
-            left_out += [(path, "a name that label_pattern does not fit") for path in unlabelled]
+    found, layout, left_out = _read(root, label_pattern)
     class_names, warnings = _class_names(root, found)
     splits = {name: _samples(root, class_names, classes, multi_label) for name, classes in found.items()}
     index = index_of(root, class_names, splits, split, split_seed, multi_label)
@@ -81,6 +72,24 @@ def scan_folder(
         notes=(*layout.notes, *index.notes),
         warnings=(*warnings, *index.warnings),
     )
+
+
+def _read(root: Path, label_pattern: str | None) -> tuple[dict[str, Classes], Layout, list[tuple[str, str]]]:
+    """The images of each split and class, what was decided, and what is left out.
+
+    The layout comes without its folders, so that the names in them are gone before the images are split.
+    """
+    top = read_tree(root)
+    left_out = [pair for folder in top.walk() for pair in folder.others]
+    layout = find_layout(root, top) if label_pattern is None else Layout(_by_split(top))
+    found: dict[str, Classes] = {}
+    for name, folders in layout.splits.items():
+        if label_pattern is None:
+            found[name] = _classes(root, folders)
+        else:
+            found[name], unlabelled = _labelled_by_name(folders, label_pattern)
+            left_out += [(path, "a name that label_pattern does not fit") for path in unlabelled]
+    return found, replace(layout, splits={}), left_out
 
 
 def find_images(root: str | Path) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
