@@ -16,7 +16,7 @@ from lightning_transfer import (
     ImageTableDataModule,
     SketchPetsDataModule,
 )
-from lightning_transfer.data import datamodule as module
+from lightning_transfer.data import left_out
 from lightning_transfer.data.decoding import UnreadableImageError
 from lightning_transfer.data.index import Samples
 from lightning_transfer.data.splitting import with_test
@@ -125,8 +125,8 @@ def test_a_bad_image_stops_the_epoch_and_is_named(damaged, workers):
 
 def test_skip_leaves_out_exactly_the_bad_images_and_tells(damaged, image_folder, monkeypatch):
     told = []
-    monkeypatch.setattr(module, "rank_zero_info", told.append)
-    monkeypatch.setattr(module, "rank_zero_warn", told.append)
+    monkeypatch.setattr(left_out, "rank_zero_info", told.append)
+    monkeypatch.setattr(left_out, "rank_zero_warn", told.append)
     data = skipping(damaged)
     bad = ["train/dogs/dogs.3.jpg", "test/cats/cats.1.jpg"]
     for split, whole in make(image_folder).index.splits.items():

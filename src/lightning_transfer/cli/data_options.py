@@ -36,6 +36,7 @@ class DataOptions:
             out; "error" refuses them; "keep" does not look for them.
         max_pixels: Largest height times width that is decoded; a file that would have more is bad.
         bit_depth: Of 16-bit gray images; "auto" takes the smallest that holds all their values.
+        use_cache: Whether to recall what an earlier start has read of the files; false reads them again.
         left_out_report: The CSV file of path and reason that is written if any file is left out, {out} being the
             folder out; null for none.
         label_from: Where a folder's labels are: "folder" for a folder for each class, "name" for images whose
@@ -61,6 +62,7 @@ class DataOptions:
     duplicates: Duplicates = "drop"
     max_pixels: int = MAX_PIXELS
     bit_depth: BitDepth = "auto"
+    use_cache: bool = True
     left_out_report: str | None = f"{OUT}/left_out.csv"
     label_from: LabelFrom = "folder"
     label_pattern: str = PATTERN

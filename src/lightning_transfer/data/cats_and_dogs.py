@@ -75,7 +75,8 @@ class CatsAndDogsDataModule(ImageDataModule):
             `cats_and_dogs_filtered`. The last has other images to validate and test on, 250 per class each. Links
             that lead out of a folder are not followed.
         **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_images, on_bad_image,
-            max_bad_images, left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers.
+            max_bad_images, left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers,
+            use_cache.
     """
 
     def __init__(self, root: str = "data/cats_and_dogs_small", source: str = "microsoft", **kwargs: Any) -> None:

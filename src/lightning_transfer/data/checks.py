@@ -19,24 +19,35 @@ import torch.distributed as dist
 from rich.progress import track
 
 from lightning_transfer.data.decoding import MAX_PIXELS, UnreadableImageError, load_image
+from lightning_transfer.data.duplicates import all_paths
 from lightning_transfer.data.index import ImageIndex, Label, Samples
+from lightning_transfer.data.known_files import KnownFiles
 from lightning_transfer.errors import DataError
 
 MAX_LISTED = 20
 
 
-def skip_bad_images(index: ImageIndex, max_share: float, max_pixels: int = MAX_PIXELS) -> ImageIndex:
+def skip_bad_images(
+    index: ImageIndex, max_share: float, max_pixels: int = MAX_PIXELS, files: KnownFiles | None = None
+) -> ImageIndex:
     """Decode every image once, and move those that cannot be read to `left_out`.
 
     Args:
         index: The images.
         max_share: How many may be left out, as a share of all images.
         max_pixels: Largest H · W of a file.
+        files: Those of `all_paths(index)`; what is known to decode is not decoded again.
 
     Raises:
         DataError: More images are bad, or a split has no readable image of some class.
     """
-    bad = bad_images(index.root, [path for samples in index.splits.values() for path in samples.paths], max_pixels)
+    paths = all_paths(index)
+    known = {} if files is None else files.defects
+    waiting = [position for position in range(len(paths)) if position not in known]
+    found = bad_images(index.root, [paths[position] for position in waiting], max_pixels) if waiting else {}
+    if files is not None:
+        files.note_defects({position: found.get(paths[position], "") for position in waiting})
+    bad = {path: why for i, path in enumerate(paths) if (why := known.get(i, "") or found.get(path, ""))}
     kept = {
         split: samples.at(i for i, path in enumerate(samples.paths) if path not in bad)
         for split, samples in index.splits.items()
@@ -99,7 +110,10 @@ def check_agreement(root: Path, found: Sequence[Any]) -> None:
     """
     if not (dist.is_available() and dist.is_initialized()):
         return
-    own = hashlib.sha256(json.dumps(found).encode()).hexdigest()
+    digest = hashlib.sha256()
+    for part in json.JSONEncoder().iterencode(found):  # not as one text, which may be long
+        digest.update(part.encode())
+    own = digest.hexdigest()
     digests = [own] * dist.get_world_size()
     dist.all_gather_object(digests, own)
     if len(set(digests)) > 1:

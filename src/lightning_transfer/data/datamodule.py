@@ -13,18 +13,19 @@ from typing import Literal, Self, TypeVar, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_transfer.data.augmentation import Augmentation
-from lightning_transfer.data.checks import check_agreement, skip_bad_images
+from lightning_transfer.data.checks import skip_bad_images
 from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
-from lightning_transfer.data.duplicates import drop_duplicates, refuse_duplicates
+from lightning_transfer.data.duplicates import all_paths, drop_duplicates, refuse_duplicates
 from lightning_transfer.data.index import SPLITS, ImageIndex
-from lightning_transfer.data.left_out import summary, write_left_out
+from lightning_transfer.data.left_out import tell
+from lightning_transfer.data.same_index import has_others, same_index
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
+from lightning_transfer.data.scan_cache import ScanCache, known_files
 from lightning_transfer.data.special_files import BitDepth, bit_depth_of, with_several_frames
 from lightning_transfer.data.splitting import SHARES, with_test
 from lightning_transfer.errors import DataError
@@ -62,6 +63,8 @@ class ImageDataModule(LightningDataModule):
             test images and the images of a feature store stay as they are.
         num_workers: Processes that decode; None for half of the processor's cores, at least one and at most eight.
             0 decodes in the main process.
+        use_cache: Whether to recall what an earlier start has read of the files, see `ScanCache`; False reads them
+            again, and keeps nothing.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class ImageDataModule(LightningDataModule):
         bit_depth: BitDepth = "auto",
         augmentation: Augmentation | None = Augmentation(),  # noqa: B008  # it is immutable
         num_workers: int | None = None,
+        use_cache: bool = True,
     ) -> None:
         super().__init__()
         self.image_size = _positive("image_size", image_size)
@@ -98,8 +102,10 @@ class ImageDataModule(LightningDataModule):
         self._bit_depth = bit_depth
         self.augmentation = augmentation
         self.num_workers = default_workers() if num_workers is None else num_workers
+        self.use_cache = use_cache
         self._given_index = index
         self._index: ImageIndex | None = None
+        self._is_shared = False
 
     def load_index(self) -> ImageIndex:
         """Find the images and their labels; `setup` calls this once.
@@ -112,28 +118,34 @@ class ImageDataModule(LightningDataModule):
         return self._given_index
 
     def setup(self, stage: str | None = None) -> None:
-        """Load the index and check the images, once.
+        """Load the index and check the images, once; of several processes the first does it for all.
 
         Raises:
             DataError: The images cannot be used, or processes on several machines find different ones.
         """
-        if self._index is None:
-            self._index = self._checked(self.load_index())
-        index = self._index
-        check_agreement(index.root, [(name, s.paths, s.labels) for name, s in index.splits.items()])
+        if self._index is None or (has_others() and not self._is_shared):
+            self._index = same_index(self._checked)
+            self._is_shared = has_others()
 
-    def _checked(self, index: ImageIndex) -> ImageIndex:
+    def _checked(self) -> ImageIndex:
+        if self._index is not None:
+            return self._index
+        index = self.load_index()
+        cache = ScanCache(index.root, self.max_pixels) if self.use_cache else None
         if self.on_bad_image == "skip":
-            index = skip_bad_images(index, self.max_bad_images, self.max_pixels)
+            with known_files(index.root, all_paths(index), cache) as files:
+                index = skip_bad_images(index, self.max_bad_images, self.max_pixels, files)
         if self.max_images is not None:
             first = {name: samples.first(self.max_images) for name, samples in index.splits.items()}
             index = replace(index, splits=first)
-        if self.duplicates == "drop":
-            index = drop_duplicates(index, self.max_pixels)
-        elif self.duplicates == "error":
-            refuse_duplicates(index, self.max_pixels)
+        if self.duplicates != "keep":
+            with known_files(index.root, all_paths(index), cache) as files:
+                if self.duplicates == "drop":
+                    index = drop_duplicates(index, self.max_pixels, files)
+                else:
+                    refuse_duplicates(index, self.max_pixels, files)
         index = self._with_special_files(index)
-        self._tell(index)
+        tell(index, self.left_out_report)
         return index
 
     def _with_special_files(self, index: ImageIndex) -> ImageIndex:
@@ -149,18 +161,6 @@ class ImageDataModule(LightningDataModule):
                 f"Of {len(several):,} files with several frames or pages ({several[0]}, …) the first is used."
             )
         return replace(index, notes=tuple(notes), bit_depth=bit_depth)
-
-    def _tell(self, index: ImageIndex) -> None:
-        """Say what was decided, and what is left out."""
-        for note in index.notes:
-            rank_zero_info(note)
-        for warning in index.warnings:
-            rank_zero_warn(warning)
-        for line in summary(index.left_out):
-            rank_zero_info(line)
-        if index.left_out and self.left_out_report is not None:
-            write_left_out(self.left_out_report, index.root, index.left_out)
-            rank_zero_info(f"All that is left out: {self.left_out_report}")
 
     @property
     def index(self) -> ImageIndex:

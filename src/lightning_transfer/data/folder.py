@@ -8,12 +8,13 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path, PurePosixPath
 
 from lightning_transfer.data.duplicates import equal_files
 from lightning_transfer.data.entries import SUFFIX_LIST
 from lightning_transfer.data.index import ImageIndex, Samples
+from lightning_transfer.data.known_files import KnownFiles
 from lightning_transfer.data.labels_from_names import label_in_name
 from lightning_transfer.data.layout import LAYOUTS, Layout, find_layout
 from lightning_transfer.data.split_names import split_in_name
@@ -59,6 +60,25 @@ def scan_folder(
     if not root.is_dir():
         what = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"The folder of images {root} {what}: wanted {LAYOUTS.format(root=root)}.")
+    found, layout, left_out = _read(root, label_pattern)
+    class_names, warnings = _class_names(root, found)
+    splits = {name: _samples(root, class_names, classes, multi_label) for name, classes in found.items()}
+    index = index_of(root, class_names, splits, split, split_seed, multi_label)
+    used = {path for path, _ in layout.passed_over}
+    kept = [pair for pair in left_out if not used.intersection(_above(pair[0]))] if used else left_out
+    return replace(
+        index,
+        left_out=(*kept, *layout.passed_over),
+        notes=(*layout.notes, *index.notes),
+        warnings=(*warnings, *index.warnings),
+    )
+
+
+def _read(root: Path, label_pattern: str | None) -> tuple[dict[str, Classes], Layout, list[tuple[str, str]]]:
+    """The images of each split and class, what was decided, and what is left out.
+
+    The layout comes without its folders, so that the names in them are gone before the images are split.
+    """
     top = read_tree(root)
     left_out = [pair for folder in top.walk() for pair in folder.others]
     layout = find_layout(root, top) if label_pattern is None else Layout(_by_split(top))
@@ -69,19 +89,9 @@ def scan_folder(
         else:
             found[name], unlabelled = _labelled_by_name(folders, label_pattern)
             left_out += [(path, "a name that label_pattern does not fit") for path in unlabelled]
-    class_names, warnings = _class_names(root, found)
-    splits = {name: _samples(root, class_names, classes, multi_label) for name, classes in found.items()}
-    index = index_of(root, class_names, splits, split, split_seed, multi_label)
     if label_pattern is None:
         left_out += _in_no_class(top, found)
-    passed_over = {path for path, _ in layout.passed_over}
-    kept = [pair for pair in left_out if not passed_over.intersection(_above(pair[0]))]
-    return replace(
-        index,
-        left_out=(*kept, *layout.passed_over),
-        notes=(*layout.notes, *index.notes),
-        warnings=(*warnings, *index.warnings),
-    )
+    return found, replace(layout, splits={}), left_out
 
 
 def find_images(root: str | Path) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
@@ -172,10 +182,13 @@ def _refuse_case_twins(root: Path, found: Mapping[str, Classes]) -> None:
 
 
 def _samples(root: Path, class_names: tuple[str, ...], classes: Classes, multi_label: bool) -> Samples:
-    labels = {path: label for label, name in enumerate(class_names) for path in classes.get(name, ())}
     if not multi_label:
-        return Samples(tuple(labels), tuple(labels.values()))
-    copies = {group[0]: group for group in equal_files(root, list(labels))}
+        paths = tuple(chain(*(classes.get(name, ()) for name in class_names)))
+        counted = [repeat(label, len(classes.get(name, ()))) for label, name in enumerate(class_names)]
+        return Samples(paths, tuple(chain(*counted)))
+    labels = {path: label for label, name in enumerate(class_names) for path in classes.get(name, ())}
+    files = KnownFiles(root, tuple(labels))
+    copies = {files.paths[group[0]]: [files.paths[i] for i in group] for group in equal_files(files)}
     others = {path for group in copies.values() for path in group[1:]}
     paths = tuple(path for path in labels if path not in others)
     return Samples(paths, tuple(tuple(sorted({labels[p] for p in copies.get(path, [path])})) for path in paths))

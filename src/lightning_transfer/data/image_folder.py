@@ -28,7 +28,8 @@ class ImageFolderDataModule(ImageDataModule):
         multi_label: Treat files of equal content in several class folders as one image with several labels. A
             folder that is not split is then split without regard to the classes.
         **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_images, on_bad_image,
-            max_bad_images, left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers.
+            max_bad_images, left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers,
+            use_cache.
     """
 
     def __init__(

@@ -32,7 +32,8 @@ class ImageTableDataModule(ImageDataModule):
         split: Shares of train, validation and test, for a table without splits.
         split_seed: Which images go where, in such a table.
         **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_images, on_bad_image,
-            max_bad_images, left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers.
+            max_bad_images, left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers,
+            use_cache.
     """
 
     def __init__(

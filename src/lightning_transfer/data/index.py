@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lightning_transfer.errors import DataError
 
@@ -34,16 +36,18 @@ class Samples:
 
     def at(self, positions: Iterable[int]) -> Samples:
         """The images at some positions, in that order."""
-        positions = tuple(positions)
-        return Samples(tuple(self.paths[i] for i in positions), tuple(self.labels[i] for i in positions))
+        positions = list(positions)
+        return Samples(
+            tuple(map(self.paths.__getitem__, positions)), tuple(map(self.labels.__getitem__, positions))
+        )
 
-    def by_label(self) -> dict[Label, list[int]]:
+    def by_label(self) -> dict[Label, NDArray[np.int64]]:
         """Positions of the images of each label, labels in order."""
         labels = sorted(set(self.labels))
-        positions: dict[Label, list[int]] = {label: [] for label in labels}
-        for position, label in enumerate(self.labels):
-            positions[label].append(position)
-        return positions
+        number = {label: i for i, label in enumerate(labels)}
+        numbers = np.fromiter(map(number.__getitem__, self.labels), np.int64, len(self))
+        starts = np.cumsum(np.bincount(numbers, minlength=1))[:-1]
+        return dict(zip(labels, np.split(np.argsort(numbers, kind="stable"), starts), strict=False))
 
     def first(self, count: int) -> Samples:
         """The first `count` images, taking one of each label in turn so that each gets its share.
@@ -51,8 +55,10 @@ class Samples:
         >>> Samples(("a1", "a2", "b1", "b2"), (0, 0, 1, 1)).first(2).paths
         ('a1', 'b1')
         """
-        in_turn = [i for i in chain(*zip_longest(*self.by_label().values())) if i is not None]
-        return self.at(sorted(in_turn[:count]))
+        groups = list(self.by_label().values())
+        turns = np.concatenate([np.arange(len(group)) for group in groups])
+        in_turn = np.concatenate(groups)[np.argsort(turns, kind="stable")]
+        return self.at(np.sort(in_turn[:count]).tolist())
 
 
 @dataclass(frozen=True)
@@ -100,11 +106,19 @@ class ImageIndex:
         if not samples.paths:
             raise DataError(f"{where} has no images: add some, or leave the split out.")
         wanted = "a tuple of class indices (multi_label=True)" if self.multi_label else "a class index"
+        if self._all_known(samples.labels):
+            return
         for path, label in zip(samples.paths, samples.labels, strict=True):
             if isinstance(label, tuple) != self.multi_label or not self._known(label):
                 raise DataError(
                     f"{where}: {path} has the label {label!r}: wanted {wanted} below {self.num_classes}."
                 )
+
+    def _all_known(self, labels: tuple[Label, ...]) -> bool:
+        """Whether all labels are whole numbers of classes; quick, and False where it takes a closer look."""
+        return (
+            not self.multi_label and set(map(type, labels)) == {int} and set(labels) <= {*range(self.num_classes)}
+        )
 
     def _known(self, label: Label) -> bool:
         classes = label if isinstance(label, tuple) else (label,)

@@ -1,4 +1,4 @@
-"""Tell which files are not used, and why."""
+"""Tell what was decided about the images, which files are not used, and why."""
 
 from __future__ import annotations
 
@@ -6,10 +6,32 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.errors import OutputError
 from lightning_transfer.utils.files import whole_file
+
+
+def tell(index: ImageIndex, report: Path | None) -> None:
+    """Say what was decided about the images, and what is left out.
+
+    Args:
+        index: The images.
+        report: The file to list in what is left out, if anything is; None for none.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    for note in index.notes:
+        rank_zero_info(note)
+    for warning in index.warnings:
+        rank_zero_warn(warning)
+    for line in summary(index.left_out):
+        rank_zero_info(line)
+    if index.left_out and report is not None:
+        write_left_out(report, index.root, index.left_out)
+        rank_zero_info(f"All that is left out: {report}")
 
 
 def summary(left_out: Sequence[tuple[str, str]]) -> list[str]:

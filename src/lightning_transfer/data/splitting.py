@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_transfer.data.index import SPLITS, ImageIndex, Label, Samples
 from lightning_transfer.errors import DataError
@@ -94,16 +95,17 @@ def split_images(
         seed: Not negative.
         multi_label: Whether labels are tuples.
     """
-    positions: dict[str, list[int]] = {split: [] for split in SPLITS}
-    groups: dict[Label, list[int]] = {(): list(range(len(samples)))} if multi_label else samples.by_label()
+    positions: dict[str, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
+    groups: dict[Label, NDArray[np.int64]] = {(): np.arange(len(samples))} if multi_label else samples.by_label()
     for label, group in groups.items():
         name = class_names[label] if isinstance(label, int) else ""
         order = np.random.default_rng([seed, *name.encode()]).permutation(len(group))
         start = 0
         for split, count in zip(SPLITS, _counts(len(group), shares), strict=False):
-            positions[split] += (group[i] for i in order[start : start + count])
+            positions[split].append(group[order[start : start + count]])
             start += count
-    return {split: samples.at(sorted(chosen)) for split, chosen in positions.items() if chosen}
+    chosen = {split: np.sort(np.concatenate(found)) for split, found in positions.items() if found}
+    return {split: samples.at(found.tolist()) for split, found in chosen.items() if len(found)}
 
 
 def _counts(total: int, shares: Sequence[float]) -> list[int]:

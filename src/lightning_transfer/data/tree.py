@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from lightning_transfer.data.entries import SUFFIXES, entries
+from lightning_transfer.data.entries import SUFFIXES, entries, is_plain_image, is_used
 
 
 @dataclass
@@ -56,7 +56,8 @@ class Folder:
     def image_paths(self) -> Iterator[str]:
         """Go through the paths of its images, those of its folders included."""
         for folder in self.walk():
-            yield from map(folder.below, folder.images)
+            above = folder.below("")
+            yield from (above + name for name in folder.images)
 
 
 def read_tree(root: Path, follow_links: bool = True) -> Folder:
@@ -77,21 +78,26 @@ def read_tree(root: Path, follow_links: bool = True) -> Folder:
     waiting: list[tuple[Folder, bool]] = [(top, False)]
     while waiting:
         folder, linked = waiting.pop()
-        for entry in entries(root / folder.path, root, folder.others):
+        for entry in entries(root / folder.path):
             name = entry.name
-            if entry.is_dir():
-                if entry.is_symlink() and (linked or not follow_links or _leads_up(entry)):
-                    folder.others.append((folder.below(name), "a link to a folder that is there already"))
-                    continue
+            if is_plain_image(entry):
+                folder.images.append(name)
+            elif not is_used(entry, root, folder.others):
+                continue
+            elif name[name.rfind(".") :].lower() in SUFFIXES and entry.is_file():
+                folder.images.append(name)
+            elif not entry.is_dir():
+                kind = f"not an image: {PurePosixPath(name).suffix.lower() or 'no suffix'}"
+                folder.others.append((folder.below(name), kind if entry.is_file() else "not a regular file"))
+            elif entry.is_symlink() and (linked or not follow_links or _leads_up(entry)):
+                folder.others.append((folder.below(name), "a link to a folder that is there already"))
+            else:
                 inside = folder.folders[name] = Folder(folder.below(name))
                 waiting.append((inside, linked or entry.is_symlink()))
                 done.append(inside)
-            elif not entry.is_file():
-                folder.others.append((folder.below(name), "not a regular file"))
-            elif (suffix := PurePosixPath(name).suffix.lower()) in SUFFIXES:
-                folder.images.append(name)
-            else:
-                folder.others.append((folder.below(name), f"not an image: {suffix or 'no suffix'}"))
+        folder.images.sort()
+        folder.others.sort()
+        folder.folders = dict(sorted(folder.folders.items()))
     for folder in reversed(done):  # those inside come after
         folder.total = len(folder.images) + sum(inside.total for inside in folder.folders.values())
     return top

@@ -20,7 +20,7 @@ class SketchCreaturesDataModule(SketchDataModule):
         drawing_seed: Seed of the drawings.
         batch_size: B, per process.
         **kwargs: As for `ImageDataModule`: image_size, resize, seed, max_images, on_bad_image, max_bad_images,
-            left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers.
+            left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers, use_cache.
     """
 
     def __init__(

@@ -74,7 +74,8 @@ class SketchPetsDataModule(SketchDataModule):
         samples: Images per class, for train, validation and test.
         drawing_seed: Seed of the drawings.
         **kwargs: As for `ImageDataModule`: image_size, resize, batch_size, seed, max_images, on_bad_image,
-            max_bad_images, left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers.
+            max_bad_images, left_out_report, max_pixels, duplicates, bit_depth, augmentation, num_workers,
+            use_cache.
     """
 
     def __init__(
