@@ -61,6 +61,7 @@ def test_a_word_that_is_no_folder_is_refused():
 
 
 OTHERS = {
+    "use_cache": False,
     "image_size": 32,
     "resize": "crop",
     "batch_size": 3,
@@ -82,7 +83,7 @@ OF_TABLES = {"root": "above", "path_column": "p", "label_column": "l", "split_co
 
 
 def test_each_option_arrives():
-    assert {*OTHERS, *OF_TABLES, "left_out_report"} == {field.name for field in fields(DataOptions)}
+    assert {*OTHERS, *OF_TABLES, "left_out_report", "bit_depth"} == {field.name for field in fields(DataOptions)}
     images = data_by_name("folder", DataOptions(**OTHERS), out="out")
     for name, value in OTHERS.items():
         assert getattr(images, name) == value, name

@@ -43,7 +43,8 @@ def many_empty(images):
 
 
 def one_large(images):
-    draw_image(images / "train" / "cats" / "cats.0.jpg", COLOURS["cats"], 0, (100, 80))
+    # No JPEG, which would be decoded at a reduced scale.
+    draw_image(images / "train" / "cats" / "large.png", COLOURS["cats"], 0, (100, 80))
 
 
 def all_in_one_folder(images):

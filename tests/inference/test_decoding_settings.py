@@ -50,10 +50,10 @@ def test_it_is_in_the_checkpoint(trained, quiet_trainer, regime, tmp_path):
     assert read_checkpoint(str(path))["max_pixels"] == SMALL
     classifier = load_classifier(path)
     assert (classifier.max_pixels, classifier.bit_depth) == (SMALL, None)
-    draw_image(tmp_path / "large.jpg", COLOURS["cats"], 0, (48, 41))
+    draw_image(tmp_path / "large.png", COLOURS["cats"], 0, (48, 41))
     with pytest.raises(UnreadableImageError, match="more than max_pixels=1,920"):
-        classifier.classify([tmp_path / "large.jpg"])
-    load_classifier(path, max_pixels=48 * 41).classify([tmp_path / "large.jpg"])
+        classifier.classify([tmp_path / "large.png"])
+    load_classifier(path, max_pixels=48 * 41).classify([tmp_path / "large.png"])
 
 
 def test_a_bit_depth_is_passed_on_where_there_is_one(trained, quiet_trainer, monkeypatch, tmp_path):
@@ -62,8 +62,8 @@ def test_a_bit_depth_is_passed_on_where_there_is_one(trained, quiet_trainer, mon
     assert read_checkpoint(str(path))["bit_depth"] == 12
     asked = []
 
-    def load(path, at_least, max_pixels, **others):
-        asked.append((max_pixels, others))
+    def load(path, at_least, max_pixels, bit_depth):
+        asked.append((max_pixels, bit_depth))
         return load_image(path, at_least, max_pixels)
 
     monkeypatch.setattr(image_list, "load_image", load)
@@ -72,7 +72,7 @@ def test_a_bit_depth_is_passed_on_where_there_is_one(trained, quiet_trainer, mon
     classifier.classify([tmp_path / "a.jpg"])
     classifier.bit_depth = None
     classifier.classify([tmp_path / "a.jpg"])
-    assert asked == [(MAX_PIXELS, {"bit_depth": 12}), (MAX_PIXELS, {})]
+    assert asked == [(MAX_PIXELS, 12), (MAX_PIXELS, 16)]
 
 
 def test_a_resumed_run_records_what_its_own_data_say(trained, quiet_trainer, tmp_path, monkeypatch):
@@ -107,16 +107,16 @@ def rows(path):
 
 def test_the_commands_know_it_and_can_be_told_otherwise(trained, quiet_trainer, command, capsys):
     path = trained(FrozenBackboneClassifier, quiet_trainer(max_epochs=1), max_pixels=SMALL)
-    for name, size in (("a.jpg", (48, 40)), ("b.jpg", (60, 50))):
+    for name, size in (("a.jpg", (48, 40)), ("b.png", (60, 50))):
         draw_image(Path("new", name), COLOURS["cats"], 0, size)
     Path("new/notes.txt").write_text("")
     predict = ["predict", "--ckpt_path", path, "--data=new", "--accelerator=cpu", "--num_workers=0"]
-    classify = ["classify", path, "new/a.jpg", "new/b.jpg"]
-    explain = ["explain", path, "new/b.jpg"]
+    classify = ["classify", path, "new/a.jpg", "new/b.png"]
+    explain = ["explain", path, "new/b.png"]
     for words in (predict, classify, explain):
         assert command(*words) == 1
         assert "more than max_pixels=1,920" in " ".join(capsys.readouterr().err.split())
-    assert [name for name, label in rows("predictions.csv") if not label] == ["b.jpg"]
+    assert [name for name, label in rows("predictions.csv") if not label] == ["b.png"]
     assert not Path("heat.png").exists()
 
     predict.append("--overwrite")
@@ -124,13 +124,13 @@ def test_the_commands_know_it_and_can_be_told_otherwise(trained, quiet_trainer, 
         assert command(*words, "--on_bad_image=skip") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "1 left out: not an image: .txt (notes.txt)" in said
-    assert "1 left out: cannot be read (60 × 50 pixels, more than max_pixels=1,920) (b.jpg)" in said
+    assert "1 left out: cannot be read (60 × 50 pixels, more than max_pixels=1,920) (b.png)" in said
     assert "All that is left out: predictions_left_out.csv" in said
-    assert said.count("Left out: new/b.jpg cannot be read as an image") == 2
+    assert said.count("Left out: new/b.png cannot be read as an image") == 2
     assert [name for name, _ in rows("predictions.csv")] == ["a.jpg"]
     assert rows("predictions_left_out.csv") == [
         ("new/notes.txt", "not an image: .txt"),
-        ("new/b.jpg", "cannot be read (60 × 50 pixels, more than max_pixels=1,920)"),
+        ("new/b.png", "cannot be read (60 × 50 pixels, more than max_pixels=1,920)"),
     ]
     assert not Path("heat.png").exists()
 
