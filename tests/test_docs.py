@@ -12,6 +12,7 @@ from torchvision import models
 
 from conftest import COLOURS, draw_image
 from lightning_transfer.cli.main import COMMANDS
+from lightning_transfer.comparison import compare as comparison
 from lightning_transfer.comparison import run
 from lightning_transfer.models import backbone as backbone_module
 from lightning_transfer.models.providers.torchvision import build_empty_network, network_names, stages_of
@@ -62,6 +63,7 @@ def workplace(tmp_path, monkeypatch):
             draw_image(tmp_path / "my_images" / name / f"{number}.jpg", COLOURS[name], number)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.setattr(backbone_module, "read_weights", random_weights)
+    monkeypatch.setattr(comparison, "IMAGE_SIZE", 64)
     monkeypatch.setattr(run, "Plots", lambda: Plots(**dict.fromkeys(PLOTS, False)))
 
 
