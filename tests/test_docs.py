@@ -12,7 +12,6 @@ from torchvision import models
 
 from conftest import COLOURS, draw_image
 from lightning_transfer.cli.main import COMMANDS
-from lightning_transfer.comparison import compare as comparison
 from lightning_transfer.comparison import run
 from lightning_transfer.models import backbone as backbone_module
 from lightning_transfer.models.providers.torchvision import build_empty_network, network_names, stages_of
@@ -63,7 +62,6 @@ def workplace(tmp_path, monkeypatch):
             draw_image(tmp_path / "my_images" / name / f"{number}.jpg", COLOURS[name], number)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     monkeypatch.setattr(backbone_module, "read_weights", random_weights)
-    monkeypatch.setattr(comparison, "IMAGE_SIZE", 64)
     monkeypatch.setattr(run, "Plots", lambda: Plots(**dict.fromkeys(PLOTS, False)))
 
 
@@ -92,7 +90,7 @@ def test_command_lines_run(page, workplace, command):
     lines = [shlex.split(line) for line in lines if line.startswith("lightning-transfer")]
     for _, verb, *arguments in lines:
         plain = verb in COMMANDS  # not of Lightning's command line
-        extra = ["--epochs=1"] if verb == "compare" else [] if plain else FAST
+        extra = ["--epochs=1", "--image_size=64"] if verb == "compare" else [] if plain else FAST
         if not plain and page.stem != "monitoring":
             extra = [*extra, *PLOTLESS]
         if not plain and "--model.backbone" not in arguments:  # a small one with VGG16's stages

@@ -47,6 +47,7 @@ def run(root, tmp_path, what=""):
     return [output.strip() for output, _ in said]
 
 
+@pytest.mark.nightly
 def test_the_first_process_looks_and_the_other_gets_the_same(image_folder, tmp_path):
     assert run(image_folder, tmp_path) == ["1 24 ('cats', 'dogs')", "0 24 ('cats', 'dogs')"]
 
@@ -63,7 +64,10 @@ def test_any_other_error_of_the_first_ends_the_second(image_folder, tmp_path):
     assert second.startswith("DataError Process 0 could not read the images (ZeroDivisionError: division by zero)")
 
 
-@pytest.mark.parametrize("missing", ["train/cats/cats.3.jpg", "test/dogs"])
+ELSEWHERE = pytest.param("test/dogs", marks=pytest.mark.nightly)
+
+
+@pytest.mark.parametrize("missing", ["train/cats/cats.3.jpg", ELSEWHERE])
 def test_a_process_that_does_not_see_the_images_is_named_in_both(image_folder, tmp_path, missing):
     shutil.copytree(image_folder, tmp_path / "images")
     shutil.copytree(image_folder, tmp_path / "images_of_another")

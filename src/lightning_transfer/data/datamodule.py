@@ -26,7 +26,7 @@ from lightning_transfer.data.left_out import tell
 from lightning_transfer.data.same_index import has_others, same_index
 from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
 from lightning_transfer.data.scan_cache import ScanCache, known_files
-from lightning_transfer.data.special_files import BitDepth, bit_depth_of, with_several_frames
+from lightning_transfer.data.special_files import BitDepth, with_special_files
 from lightning_transfer.data.splitting import SHARES, with_test
 from lightning_transfer.errors import DataError
 from lightning_transfer.utils.machine import usable_cores
@@ -144,23 +144,9 @@ class ImageDataModule(LightningDataModule):
                     index = drop_duplicates(index, self.max_pixels, files)
                 else:
                     refuse_duplicates(index, self.max_pixels, files)
-        index = self._with_special_files(index)
+        index = with_special_files(index, self._bit_depth, self.max_pixels)
         tell(index, self.left_out_report)
         return index
-
-    def _with_special_files(self, index: ImageIndex) -> ImageIndex:
-        """Decide on the bit depth, and note it and files of several frames."""
-        paths = [path for samples in index.splits.values() for path in samples.paths]
-        notes = list(index.notes)
-        bit_depth: int | None = None if self._bit_depth == "auto" else self._bit_depth
-        if self._bit_depth == "auto" and (found := bit_depth_of(index.root, paths, self.max_pixels)):
-            bit_depth = found
-            notes.append(f"The 16-bit images use {found} bits: 0 to {2**found - 1:,} is black to white.")
-        if several := with_several_frames(index.root, paths):
-            notes.append(
-                f"Of {len(several):,} files with several frames or pages ({several[0]}, …) the first is used."
-            )
-        return replace(index, notes=tuple(notes), bit_depth=bit_depth)
 
     @property
     def index(self) -> ImageIndex:
