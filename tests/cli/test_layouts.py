@@ -79,6 +79,21 @@ def other_formats():
     return {"train": 28, "validation": 6, "test": 6}, "", 0
 
 
+def one_split_alone():
+    drawn(*numbered("test/a", 20), *numbered("test/b", 20))
+    return {"train": 28, "validation": 6, "test": 6}, "test is the only split", 0
+
+
+def folders_within_classes():
+    drawn(*numbered("a/more/of/a", 20), *numbered("b", 20))
+    return {"train": 28, "validation": 6, "test": 6}, "a belong to it", 0
+
+
+def unlabelled_test_images():
+    drawn(*numbered("train/a", 20), *numbered("train/b", 20), *numbered("test", 3))
+    return {"train": 28, "validation": 6, "test": 6}, "1 left out: images without class folders (test)", 1
+
+
 LAYOUTS = [
     splits_and_other_names,
     without_validation,
@@ -86,6 +101,9 @@ LAYOUTS = [
     a_level_deeper,
     copies,
     other_formats,
+    one_split_alone,
+    folders_within_classes,
+    unlabelled_test_images,
 ]
 
 
@@ -113,3 +131,34 @@ def test_a_folder_is_used_as_it_is(layout, command, capfd):
         with Path("left_out.csv").open(newline="") as report:
             rows = list(csv.DictReader(report))
     assert len(rows) == left_out
+
+
+def test_labels_are_taken_from_names_where_asked(command, capfd):
+    drawn(*(f"{name}.{number}.jpg" for name in ("cat", "dog") for number in range(20)))
+    data = ["--data=ImageFolderDataModule", "--data.root=mine", "--data.image_size=32", "--data.num_workers=0"]
+    assert command("extract", *MODEL, *data, *TRAINER) == 1
+    assert "label_from=name" in " ".join(capfd.readouterr().err.split())
+    assert command("extract", *MODEL, *data, *TRAINER, "--data.label_from=name") == 0
+    (folder,) = Path("features").glob("[!.]*")
+    for samples in FeatureStore(folder).manifest.splits.values():
+        names = [("cat", "dog")[label] for label in samples.labels]
+        assert names == [path.partition(".")[0] for path in samples.paths]
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["train_images/1.jpg", "test_images/2.jpg"], "look like splits, but hold images without class folders"),
+        (["1.jpg", "2.jpg"], "holds 2 images in one folder, which says nothing of their labels"),
+        (["a/1.jpg"], "holds one class only, 'a'"),
+        (["one/a/1.jpg", "one/b/1.jpg", "two/a/1.jpg", "two/b/1.jpg"], "pass the one to use"),
+        (["train/a/1.jpg", "train/b/2.jpg", "Training/a/3.jpg"], "both mean train"),
+    ],
+)
+def test_what_cannot_be_decided_is_one_paragraph(paths, message, command, capfd):
+    drawn(*paths)
+    data = ["--data=ImageFolderDataModule", "--data.root=mine", "--data.image_size=32", "--data.num_workers=0"]
+    assert command("extract", *MODEL, *data, *TRAINER) == 1
+    error = " ".join(capfd.readouterr().err.split())
+    assert message in error
+    assert "Wanted mine/" in error or "wanted mine/" in error or "both mean" in error
