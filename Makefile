@@ -15,7 +15,7 @@ types:
 
 # One process more than CI's two cores, since some tests wait; by module, whose tests share costly runs.
 test:
-	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadscope
+	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 nightly:
 	OMP_NUM_THREADS=1 pytest --numprocesses 3 --dist loadscope -m nightly

@@ -110,6 +110,7 @@ def vgg(small, vgg11_file):
     return [*small(weights=vgg11_file), "--model.backbone=vgg11"]
 
 
+@pytest.mark.slow
 def test_the_three_regimes_start_from_one_another(command, small, capsys, vgg):
     """Each takes what the one before it has learned, and fine-tuning unfreezes by the config's own schedule."""
     flags = [*vgg, *FAST]

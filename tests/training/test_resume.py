@@ -60,6 +60,7 @@ def fit(quiet_trainer, image_folder, tmp_path):
     return fit
 
 
+@pytest.mark.slow
 @EXISTING
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_resumed_run_ends_the_same(fit, variant):
