@@ -105,3 +105,13 @@ def test_a_split_of_copies_alone_is_refused(tmp_path):
     ):
         make(root)
     make(root, duplicates="keep")
+
+
+def test_a_test_split_that_is_made_leaves_copies_on_one_side(tmp_path):
+    given = [f"{split}/{name}/{n}.png" for split in ("train", "validation") for name in "ab" for n in range(10)]
+    root = drawn(tmp_path / "images", *given)
+    copied(root, *((f"train/a/{n}.png", f"train/a/copy{n}.png") for n in range(10)))
+    where = splits_of(make(root, left_out_report=None).with_test_split())
+    assert set(where.values()) == {"train", "validation", "test"}
+    assert all(where[f"train/a/{n}.png"] == where[f"train/a/copy{n}.png"] for n in range(10))
+    assert all(split == "test" for path, split in where.items() if path.startswith("validation"))

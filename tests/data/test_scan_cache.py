@@ -55,8 +55,8 @@ def reads(monkeypatch):
         )
 
     counting(known_files, "sha256_of")
-    counting(checks, "load_image")
-    counting(duplicates, "load_image")
+    counting(checks, "defect_of")
+    counting(duplicates, "defect_of")
     real = os.pread
     monkeypatch.setattr(known_files.os, "pread", lambda *args: [opened.append(args), real(*args)][1])
     return opened

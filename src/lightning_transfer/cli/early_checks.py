@@ -1,6 +1,6 @@
 """Tell a path that does not exist before torch and Lightning are imported, which takes ten seconds.
 
-These checks only come first: the data modules make the same ones, in the same words.
+These checks only come first: the data modules make the same ones.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from lightning_transfer.cli.data_names import MADE_HERE, is_table
-from lightning_transfer.data.layout import LAYOUTS
-from lightning_transfer.errors import DataError
+from lightning_transfer.data.layout import check_folder
+from lightning_transfer.data.table_text import unreadable
+from lightning_transfer.data.tree import check_any_folder
 
 BY_NAME = ("compare", "probe")
 LIGHTNINGS = ("fit", "validate", "test", "extract")
@@ -36,8 +37,8 @@ def check_paths(arguments: Sequence[str]) -> None:
         _check_named(_value(arguments, "--data"))
     elif command == "predict":
         data = _value(arguments, "--data")
-        if data is not None and not Path(data).is_dir():
-            raise DataError(f"The folder {data} does not exist: wanted a folder with images.")
+        if data is not None:
+            check_any_folder(Path(data))
     elif command in LIGHTNINGS:
         _check_data_module(arguments)
 
@@ -48,7 +49,7 @@ def _check_named(data: str | None) -> None:
     if is_table(data):
         _check_table(data)
     else:
-        _check_folder(data)
+        check_folder(Path(data))
 
 
 def _check_data_module(arguments: Sequence[str]) -> None:
@@ -65,7 +66,7 @@ def _check_data_module(arguments: Sequence[str]) -> None:
     # With no class at all there is an error in any case, and a wrong path is the one to begin with.
     class_name = FOLDER if named is None else str(named).rpartition(".")[2]
     if class_name == FOLDER and (root := typed["root"] or known.get("root")):
-        _check_folder(str(root))
+        check_folder(Path(str(root)))
     if class_name == TABLE and (table := typed["table"] or known.get("table")):
         _check_table(str(table))
 
@@ -90,15 +91,8 @@ def _value(arguments: Sequence[str], flag: str) -> str | None:
     return found
 
 
-def _check_folder(root: str) -> None:
-    path = Path(root)
-    if not path.is_dir():
-        what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise DataError(f"The folder of images {path} {what}: wanted {LAYOUTS.format(root=path)}.")
-
-
 def _check_table(table: str) -> None:
     try:
         Path(table).stat()
     except OSError as error:
-        raise DataError(f"The table {table} cannot be read ({error}): wanted a CSV file in UTF-8.") from error
+        raise unreadable(Path(table), error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -52,6 +53,5 @@ def list_left_out(images: ImageDataModule, report: Path | None, console: Console
         return
     with suppress(OSError):  # what is wrong with the folder is said by the next line
         report.parent.mkdir(parents=True, exist_ok=True)
-    write_left_out(report, images.index.root, images.index.left_out)
-    if images.index.left_out:
-        console.print(f"All that is left out: {report}", highlight=False, markup=False, soft_wrap=True)
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    write_left_out(report, images.index.root, images.index.left_out, say)

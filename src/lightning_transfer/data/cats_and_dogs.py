@@ -142,7 +142,7 @@ class _Source:
             load_image(path)
         except UnreadableImageError as error:
             path.unlink()
-            return f"cannot be read ({error.__cause__})".replace(str(path), path.name)
+            return error.reason.replace(str(path), path.name)
         return ""
 
     def _read(self, member: str) -> bytes:

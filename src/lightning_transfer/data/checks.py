@@ -18,8 +18,7 @@ from typing import Any
 import torch.distributed as dist
 from rich.progress import track
 
-from lightning_transfer.data.decoding import MAX_PIXELS, UnreadableImageError, load_image
-from lightning_transfer.data.duplicates import all_paths
+from lightning_transfer.data.decoding import MAX_PIXELS, defect_of
 from lightning_transfer.data.index import ImageIndex, Label, Samples
 from lightning_transfer.data.known_files import KnownFiles
 from lightning_transfer.errors import DataError
@@ -36,12 +35,12 @@ def skip_bad_images(
         index: The images.
         max_share: How many may be left out, as a share of all images.
         max_pixels: Largest H · W of a file.
-        files: Those of `all_paths(index)`; what is known to decode is not decoded again.
+        files: Those of `index.paths`; what is known to decode is not decoded again.
 
     Raises:
         DataError: More images are bad, or a split has no readable image of some class.
     """
-    paths = all_paths(index)
+    paths = index.paths
     known = {} if files is None else files.defects
     waiting = [position for position in range(len(paths)) if position not in known]
     found = bad_images(index.root, [paths[position] for position in waiting], max_pixels) if waiting else {}
@@ -66,7 +65,7 @@ def skip_bad_images(
 def bad_images(root: Path, paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> dict[str, str]:
     """Decode some images below a root, and return path and reason of those that cannot be read."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(lambda path: _defect(root / path, max_pixels), paths)
+        results = pool.map(lambda path: defect_of(root / path, max_pixels=max_pixels), paths)
         reasons = track(results, "Checking the images", total=len(paths))
         return {path: reason for path, reason in zip(paths, reasons, strict=True) if reason}
 
@@ -75,14 +74,6 @@ def listed(bad: Mapping[str, str]) -> str:
     """Name the first of some bad images, with the reason."""
     shown = [f"{path} {reason}" for path, reason in islice(bad.items(), MAX_LISTED)]
     return "; ".join(shown) + (f"; and {len(bad) - MAX_LISTED:,} more" if len(bad) > MAX_LISTED else "")
-
-
-def _defect(path: Path, max_pixels: int) -> str:
-    try:
-        load_image(path, max_pixels=max_pixels)
-    except UnreadableImageError as error:
-        return f"cannot be read ({error.__cause__})"
-    return ""
 
 
 def _refuse_lost_classes(index: ImageIndex, kept: dict[str, Samples]) -> None:

@@ -6,21 +6,21 @@ Shapes: B batch, H W image, K classes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, TypeVar, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_transfer.data.arguments import one_of, positive
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.checks import skip_bad_images
 from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
-from lightning_transfer.data.duplicates import all_paths, drop_duplicates, refuse_duplicates
+from lightning_transfer.data.duplicates import drop_duplicates, refuse_duplicates
 from lightning_transfer.data.index import SPLITS, ImageIndex
 from lightning_transfer.data.left_out import tell
 from lightning_transfer.data.same_index import has_others, same_index
@@ -33,7 +33,6 @@ from lightning_transfer.utils.machine import usable_cores
 
 OnBadImage = Literal["error", "skip"]
 Duplicates = Literal["drop", "error", "keep"]
-Choice = TypeVar("Choice", bound=str)
 Loader = DataLoader[tuple[Tensor, Target]]
 
 
@@ -87,19 +86,19 @@ class ImageDataModule(LightningDataModule):
         use_cache: bool = True,
     ) -> None:
         super().__init__()
-        self.image_size = _positive("image_size", image_size)
-        self.resize: Resize = _one_of("resize", resize, get_args(Resize))
-        self.batch_size = _positive("batch_size", batch_size)
+        self.image_size = positive("image_size", image_size)
+        self.resize: Resize = one_of("resize", resize, get_args(Resize))
+        self.batch_size = positive("batch_size", batch_size)
         self.seed = seed
-        self.max_images = max_images if max_images is None else _positive("max_images", max_images)
-        self.on_bad_image: OnBadImage = _one_of("on_bad_image", on_bad_image, get_args(OnBadImage))
+        self.max_images = max_images if max_images is None else positive("max_images", max_images)
+        self.on_bad_image: OnBadImage = one_of("on_bad_image", on_bad_image, get_args(OnBadImage))
         if not 0 <= max_bad_images <= 1:
             raise DataError(f"max_bad_images={max_bad_images}: wanted a share from 0 to 1.")
         self.max_bad_images = max_bad_images
         self.left_out_report = None if left_out_report is None else Path(left_out_report)
-        self.max_pixels = _positive("max_pixels", max_pixels)
-        self.duplicates: Duplicates = _one_of("duplicates", duplicates, get_args(Duplicates))
-        self._bit_depth = bit_depth
+        self.max_pixels = positive("max_pixels", max_pixels)
+        self.duplicates: Duplicates = one_of("duplicates", duplicates, get_args(Duplicates))
+        self._bit_depth: BitDepth = one_of("bit_depth", bit_depth, get_args(BitDepth))
         self.augmentation = augmentation
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.use_cache = use_cache
@@ -131,22 +130,28 @@ class ImageDataModule(LightningDataModule):
         if self._index is not None:
             return self._index
         index = self.load_index()
-        cache = ScanCache(index.root, self.max_pixels) if self.use_cache else None
         if self.on_bad_image == "skip":
-            with known_files(index.root, all_paths(index), cache) as files:
+            with known_files(index.root, index.paths, self._cache(index)) as files:
                 index = skip_bad_images(index, self.max_bad_images, self.max_pixels, files)
         if self.max_images is not None:
             first = {name: samples.first(self.max_images) for name, samples in index.splits.items()}
             index = replace(index, splits=first)
-        if self.duplicates != "keep":
-            with known_files(index.root, all_paths(index), cache) as files:
-                if self.duplicates == "drop":
-                    index = drop_duplicates(index, self.max_pixels, files)
-                else:
-                    refuse_duplicates(index, self.max_pixels, files)
+        index = self._without_duplicates(index)
         index = with_special_files(index, self._bit_depth, self.max_pixels)
         tell(index, self.left_out_report)
         return index
+
+    def _without_duplicates(self, index: ImageIndex) -> ImageIndex:
+        if self.duplicates == "keep":
+            return index
+        with known_files(index.root, index.paths, self._cache(index)) as files:
+            if self.duplicates == "drop":
+                return drop_duplicates(index, self.max_pixels, files)
+            refuse_duplicates(index, self.max_pixels, files)
+        return index
+
+    def _cache(self, index: ImageIndex) -> ScanCache | None:
+        return ScanCache(index.root, self.max_pixels) if self.use_cache else None
 
     @property
     def index(self) -> ImageIndex:
@@ -167,7 +172,7 @@ class ImageDataModule(LightningDataModule):
         if index is self.index:
             return self
         module = copy.copy(self)
-        module._index = index
+        module._index = self._without_duplicates(index)
         return module
 
     @property
@@ -263,15 +268,3 @@ def default_workers() -> int:
     True
     """
     return max(1, min(8, usable_cores() // 2))
-
-
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise DataError(f"{name}={value}: wanted a whole number, 1 or more.")
-    return value
-
-
-def _one_of(name: str, value: Choice, choices: Sequence[str]) -> Choice:
-    if value not in choices:
-        raise DataError(f"{name}={value!r}: wanted one of {', '.join(choices)}.")
-    return value

@@ -18,6 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
+from lightning_transfer.data.arguments import one_of
 from lightning_transfer.data.formats import frames_of, open_header, open_regular
 from lightning_transfer.data.jpeg import open_reduced
 from lightning_transfer.errors import DataError
@@ -40,6 +41,11 @@ TURNS = {
 
 class UnreadableImageError(DataError):
     """A file that is called an image, but cannot be decoded as one."""
+
+    @property
+    def reason(self) -> str:
+        """Why, without the file's name."""
+        return f"cannot be read ({self.__cause__})"
 
 
 def load_image(
@@ -67,8 +73,7 @@ def load_image(
             format; names it.
         DataError: There is no such bit depth.
     """
-    if bit_depth not in BIT_DEPTHS:
-        raise DataError(f"bit_depth={bit_depth!r}: wanted one of {', '.join(map(str, BIT_DEPTHS))}.")
+    one_of("bit_depth", bit_depth, BIT_DEPTHS)
     path = Path(path)
     try:
         return _to_rgb(_decoded(path, at_least, max_pixels), bit_depth)
@@ -79,6 +84,15 @@ def load_image(
             f"{path} cannot be read as an image ({' '.join(str(error).split()) or type(error).__name__}): "
             "replace or remove it."
         ) from error
+
+
+def defect_of(path: str | Path, max_pixels: int = MAX_PIXELS) -> str:
+    """Decode an image, and return why it cannot be read; "" if it can."""
+    try:
+        load_image(path, max_pixels=max_pixels)
+    except UnreadableImageError as error:
+        return error.reason
+    return ""
 
 
 def frames(path: str | Path) -> int:
@@ -176,8 +190,7 @@ def resize_image(image: Image.Image, image_size: int, resize: Resize = "squash")
     >>> resize_image(Image.new("RGB", (400, 300)), 150, "crop").size
     (150, 150)
     """
-    if resize not in get_args(Resize):
-        raise DataError(f"resize={resize!r}: wanted one of {', '.join(get_args(Resize))}.")
+    one_of("resize", resize, get_args(Resize))
     size = (image_size, image_size)
     if resize == "crop":
         return ImageOps.fit(image, size, Image.Resampling.BILINEAR)

@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_transfer.data.decoding import MAX_PIXELS, UnreadableImageError, load_image
+from lightning_transfer.data.decoding import MAX_PIXELS, defect_of
 from lightning_transfer.data.index import SPLITS, ImageIndex, Label, Samples
 from lightning_transfer.data.known_files import KnownFiles
 from lightning_transfer.errors import DataError
@@ -43,7 +43,7 @@ def drop_duplicates(
     Args:
         index: The images.
         max_pixels: Largest H · W of a file.
-        files: Those of `all_paths(index)`, as far as they are known.
+        files: Those of `index.paths`, as far as they are known.
 
     Raises:
         DataError: Nothing is left of a split.
@@ -83,7 +83,7 @@ def refuse_duplicates(index: ImageIndex, max_pixels: int = MAX_PIXELS, files: Kn
     Args:
         index: The images.
         max_pixels: Largest H · W of a file.
-        files: Those of `all_paths(index)`, as far as they are known.
+        files: Those of `index.paths`, as far as they are known.
 
     Raises:
         DataError: There are some; lists the first of them.
@@ -102,17 +102,12 @@ def refuse_duplicates(index: ImageIndex, max_pixels: int = MAX_PIXELS, files: Kn
     )
 
 
-def all_paths(index: ImageIndex) -> tuple[str, ...]:
-    """The paths of all images, split by split."""
-    return tuple(chain(*(samples.paths for samples in index.splits.values())))
-
-
 def _harmful(index: ImageIndex, max_pixels: int, files: KnownFiles | None) -> list[list[Copy]]:
     """The groups of equal images in two splits or with two labels.
 
     Files that cannot be read are left to the decoder's error.
     """
-    files = KnownFiles(index.root, all_paths(index)) if files is None else files
+    files = KnownFiles(index.root, index.paths) if files is None else files
     places = _places(index)
     _refuse_two_places(index, files.paths, places)
     groups = equal_files(files, places)
@@ -153,11 +148,7 @@ def _is_readable(group: Sequence[int], files: KnownFiles, max_pixels: int) -> bo
     """Decode one of some equal files, unless it is known what comes of it."""
     if known := [files.defects[position] for position in group if position in files.defects]:
         return not known[0]
-    defect = ""
-    try:
-        load_image(files.root / files.paths[group[0]], max_pixels=max_pixels)
-    except UnreadableImageError as error:
-        defect = f"cannot be read ({error.__cause__})"
+    defect = defect_of(files.root / files.paths[group[0]], max_pixels=max_pixels)
     files.note_defects({group[0]: defect})
     return not defect
 

@@ -16,10 +16,10 @@ from lightning_transfer.data.entries import SUFFIX_LIST
 from lightning_transfer.data.index import ImageIndex, Samples
 from lightning_transfer.data.known_files import KnownFiles
 from lightning_transfer.data.labels_from_names import label_in_name
-from lightning_transfer.data.layout import LAYOUTS, Layout, find_layout
+from lightning_transfer.data.layout import Layout, check_folder, find_layout
 from lightning_transfer.data.split_names import split_in_name
 from lightning_transfer.data.splitting import SHARES, index_of
-from lightning_transfer.data.tree import Folder, read_tree
+from lightning_transfer.data.tree import Folder, check_any_folder, read_tree
 from lightning_transfer.errors import DataError
 
 Classes = dict[str, list[str]]  # paths by class name
@@ -57,9 +57,7 @@ def scan_folder(
             case.
     """
     root = Path(root)
-    if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"The folder of images {root} {what}: wanted {LAYOUTS.format(root=root)}.")
+    check_folder(root)
     found, layout, left_out = _read(root, label_pattern)
     class_names, warnings = _class_names(root, found)
     splits = {name: _samples(root, class_names, classes, multi_label) for name, classes in found.items()}
@@ -104,8 +102,7 @@ def find_images(root: str | Path) -> tuple[tuple[str, ...], tuple[tuple[str, str
         DataError: There is no such folder, or no image in it.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"The folder {root} does not exist: wanted a folder with images.")
+    check_any_folder(root)
     top = read_tree(root, follow_links=False)
     if not top.total:
         raise DataError(f"There are no images in {root} ({SUFFIX_LIST}), nor in its subfolders.")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from lightning_transfer.data.arguments import one_of
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.folder import scan_folder
 from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.data.labels_from_names import PATTERN
 from lightning_transfer.data.splitting import SHARES
-from lightning_transfer.errors import DataError
 
 LabelFrom = Literal["folder", "name"]
 
@@ -48,9 +48,7 @@ class ImageFolderDataModule(ImageDataModule):
         self.split = split
         self.split_seed = split_seed
         self._multi_label = multi_label
-        if label_from not in get_args(LabelFrom):
-            raise DataError(f"label_from={label_from!r}: wanted folder or name.")
-        self.label_from = label_from
+        self.label_from: LabelFrom = one_of("label_from", label_from, get_args(LabelFrom))
         self.label_pattern = label_pattern
 
     def load_index(self) -> ImageIndex:

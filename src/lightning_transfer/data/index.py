@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,11 @@ class ImageIndex:
     def _known(self, label: Label) -> bool:
         classes = label if isinstance(label, tuple) else (label,)
         return all(isinstance(i, int) and 0 <= i < self.num_classes for i in classes)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of all images, split by split."""
+        return tuple(chain(*(samples.paths for samples in self.splits.values())))
 
     @property
     def num_classes(self) -> int:

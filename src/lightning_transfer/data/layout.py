@@ -37,6 +37,17 @@ class Layout:
     is_inside: bool = False
 
 
+def check_folder(root: Path) -> None:
+    """Check that there is a folder of images.
+
+    Raises:
+        DataError: There is none; says what would be understood.
+    """
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise DataError(f"The folder of images {root} {what}: wanted {LAYOUTS.format(root=root)}.")
+
+
 def find_layout(root: Path, top: Folder) -> Layout:
     """Tell which folders are splits and classes.
 

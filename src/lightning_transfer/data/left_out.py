@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
@@ -30,8 +30,7 @@ def tell(index: ImageIndex, report: Path | None) -> None:
     for line in summary(index.left_out):
         rank_zero_info(line)
     if index.left_out and report is not None:
-        write_left_out(report, index.root, index.left_out)
-        rank_zero_info(f"All that is left out: {report}")
+        write_left_out(report, index.root, index.left_out, rank_zero_info)
 
 
 def summary(left_out: Sequence[tuple[str, str]]) -> list[str]:
@@ -53,8 +52,16 @@ def summary(left_out: Sequence[tuple[str, str]]) -> list[str]:
 
 
 @rank_zero_only
-def write_left_out(report: Path, root: Path, left_out: Sequence[tuple[str, str]]) -> None:
-    """Write path and reason of each file into a CSV file; on the first process alone.
+def write_left_out(
+    report: Path, root: Path, left_out: Sequence[tuple[str, str]], say: Callable[[str], object]
+) -> None:
+    """Write path and reason of each file into a CSV file, and say where it is; on the first process alone.
+
+    Args:
+        report: The CSV file.
+        root: The folder that the paths start from.
+        left_out: Path and reason of each; if there are none, that is not said.
+        say: Prints a line.
 
     Raises:
         OutputError: It cannot be written.
@@ -68,3 +75,5 @@ def write_left_out(report: Path, root: Path, left_out: Sequence[tuple[str, str]]
         raise OutputError(
             f"The list of files left out {report} cannot be written ({error}): pass another left_out_report."
         ) from error
+    if left_out:
+        say(f"All that is left out: {report}")

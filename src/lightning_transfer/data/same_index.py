@@ -10,7 +10,6 @@ from typing import Any
 
 import torch.distributed as dist
 
-from lightning_transfer.data.duplicates import all_paths
 from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.errors import DataError, TransferError
 
@@ -37,7 +36,7 @@ def same_index(find: Callable[[], ImageIndex]) -> ImageIndex:
     if not has_others():
         return find()
     index = _from_first(find)
-    paths = all_paths(index)
+    paths = index.paths
     wanted = paths[:: -(-len(paths) // MAX_LOOKED_FOR)] if dist.get_rank() else ()
     missing = next((path for path in wanted if not (index.root / path).is_file()), "")
     all_missing = [missing] * dist.get_world_size()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal
 
 from lightning_transfer.data.decoding import MAX_PIXELS, frames, measure_bit_depth
-from lightning_transfer.data.duplicates import all_paths
 from lightning_transfer.data.index import ImageIndex
 
 BitDepth = Literal["auto", 8, 10, 12, 14, 16]
@@ -32,7 +31,7 @@ def with_special_files(index: ImageIndex, bit_depth: BitDepth, max_pixels: int =
     """
     if bit_depth != "auto":
         index = replace(index, bit_depth=bit_depth)
-    paths = all_paths(index)
+    paths = index.paths
     suffixes = {path[path.rfind(".") :] for path in paths}
     if not any(suffix.lower() in (*DEEP, *SEVERAL) for suffix in suffixes):
         return index  # almost all data sets; the rest would look at each path again
@@ -58,8 +57,6 @@ def bit_depth_of(root: Path, paths: Iterable[str], max_pixels: int = MAX_PIXELS)
         max_pixels: Largest H · W of a file.
     """
     deep = [root / path for path in paths if path.lower().endswith(DEEP)]
-    if not deep:
-        return None
     some = deep[:: max(1, len(deep) // SAMPLE)]
     if measure_bit_depth(some, max_pixels) is None:
         return None
@@ -69,8 +66,6 @@ def bit_depth_of(root: Path, paths: Iterable[str], max_pixels: int = MAX_PIXELS)
 def with_several_frames(root: Path, paths: Iterable[str]) -> list[str]:
     """Return the images of more than one frame or page, of which the first is used."""
     candidates = [path for path in paths if path.lower().endswith(SEVERAL)]
-    if not candidates:
-        return []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         counts = pool.map(lambda path: frames(root / path), candidates)
         return [path for path, count in zip(candidates, counts, strict=True) if count > 1]

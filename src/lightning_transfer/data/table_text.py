@@ -35,6 +35,11 @@ class Table:
         return [cells[position] for _, cells in self.rows]
 
 
+def unreadable(path: Path, error: Exception) -> DataError:
+    """The error that a table cannot be read."""
+    return DataError(f"The table {path} cannot be read ({error}): wanted a CSV file in UTF-8.")
+
+
 def read_cells(path: Path) -> Table:
     """Read a table with a header; commas, semicolons or tabs separate its columns.
 
@@ -63,7 +68,7 @@ def _text(path: Path, notes: list[str]) -> str:
             text = content.decode("cp1252")
             notes.append(f"{path.name} is not UTF-8: it is read as cp1252, the encoding of Windows.")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The table {path} cannot be read ({error}): wanted a CSV file in UTF-8.") from error
+        raise unreadable(path, error) from error
     if "\0" in text:
         raise DataError(f"The table {path} holds zero bytes, so it is no plain text: save it as CSV in UTF-8.")
     return text

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from lightning_transfer.data.entries import SUFFIXES, entries, is_plain_image, is_used
+from lightning_transfer.errors import DataError
 
 
 @dataclass
@@ -58,6 +59,16 @@ class Folder:
         for folder in self.walk():
             above = folder.below("")
             yield from (above + name for name in folder.images)
+
+
+def check_any_folder(root: Path) -> None:
+    """Check that there is a folder, for images with or without labels.
+
+    Raises:
+        DataError: There is none.
+    """
+    if not root.is_dir():
+        raise DataError(f"The folder {root} does not exist: wanted a folder with images.")
 
 
 def read_tree(root: Path, follow_links: bool = True) -> Folder:

@@ -13,9 +13,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from lightning_transfer.data.arguments import positive
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
 from lightning_transfer.data.image_list import ImageList
-from lightning_transfer.errors import DataError, ModuleError, TransferError
+from lightning_transfer.errors import ModuleError, TransferError
 from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.training.checkpoint_io import read_checkpoint
 from lightning_transfer.training.checkpoints import NETWORK, ORIGINS, load_part, upgrade
@@ -129,8 +130,8 @@ def load_classifier(
         DataError: max_pixels is no positive number.
         ModuleError: There is no such file, or it is not this library's, or it is damaged; names it.
     """
-    if max_pixels is not None and max_pixels < 1:
-        raise DataError(f"max_pixels={max_pixels}: wanted a whole number, 1 or more.")
+    if max_pixels is not None:
+        positive("max_pixels", max_pixels)
     checkpoint = read_checkpoint(str(path))
     upgrade(checkpoint, path)
     try:

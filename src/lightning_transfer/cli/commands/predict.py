@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def predict(
     bad_paths = [path for path, bad in zip(paths, unreadable, strict=True) if bad]
     complaints = [_complaint(classifier, root / path) for path in bad_paths]
     if on_bad_image == "skip":
-        reasons = (f"cannot be read ({complaint.__cause__})" for complaint in complaints)
+        reasons = (complaint.reason for complaint in complaints)
         left_out = (*left_out, *zip(bad_paths, reasons, strict=True))
     with whole_file(target) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -170,8 +171,7 @@ def predict(
     for line in summary(left_out):
         console.print(line, markup=False)
     if left_out:
-        write_left_out(report, root, left_out)
-        console.print(f"All that is left out: {report}", markup=False)
+        write_left_out(report, root, left_out, partial(console.print, markup=False))
     else:
         report.unlink(missing_ok=True)  # of a run that is overwritten
     if complaints and on_bad_image == "error":
