@@ -11,7 +11,7 @@ from lightning_transfer.data.datamodule import ImageDataModule
 # Those that change a result; how many processes decode does not.
 OPTIONS = (
     *("image_size", "resize", "batch_size", "split", "split_seed", "seed", "max_images", "on_bad_image"),
-    *("max_bad_images", "duplicates", "max_pixels", "label_from", "label_pattern"),
+    *("max_bad_images", "duplicates", "max_pixels", "bit_depth", "label_from", "label_pattern"),
 )
 
 
