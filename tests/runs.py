@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +46,19 @@ def images_of(root: Path, **arguments: Any) -> ImageFolderDataModule:
     )
     images.setup()
     return images
+
+
+def finished(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, which may start others, and give what became of it."""
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
 
 
 class Watch(Callback):

@@ -1,7 +1,6 @@
 """The real command line, in fast runs, on images and weights that the tests make."""
 
 import inspect
-import os
 import subprocess
 import sys
 from importlib import import_module
@@ -20,7 +19,7 @@ from lightning_transfer import Backbone
 from lightning_transfer.cli import main as cli
 from lightning_transfer.monitoring.plots import PLOTS
 from lightning_transfer.utils import machine
-from runs import differing, saved
+from runs import differing, finished, saved
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
@@ -198,15 +197,7 @@ def test_the_ddp_overlay_runs_two_processes(vgg, tmp_path):
     overlays = [f"--config={ROOT / 'configs' / name}" for name in ("fine_tuning.yaml", "trainer/ddp.yaml")]
     flags = [*vgg, "--trainer.devices=2", *FAST]
     schedule = "--trainer.callbacks.schedule={0: [head], 1: [block5]}"
-    done = subprocess.run(
-        [sys.executable, "-m", "lightning_transfer", "fit", *overlays, *flags, schedule],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = finished("-m", "lightning_transfer", "fit", *overlays, *flags, schedule, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Starting with 2 processes" in done.stderr
     assert done.stdout.count("epoch 1: head, block5") == 1, "said by one process"

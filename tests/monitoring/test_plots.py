@@ -2,9 +2,6 @@
 
 import csv
 import io
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +38,7 @@ from lightning_transfer.errors import CallbackError
 from lightning_transfer.monitoring import figures
 from lightning_transfer.monitoring.plot_callback import PlotCallback
 from lightning_transfer.monitoring.plots import PLOTS, PlotGroup, Plots
-from runs import Stranger, images_of, noise
+from runs import Stranger, finished, images_of, noise
 
 STAGES = ("stem", "fire2", "fire3", "fire4", "fire5", "fire6", "fire7", "fire8", "fire9")
 REGIMES = [FeatureClassifier, FrozenBackboneClassifier, FineTuningClassifier]
@@ -530,14 +527,7 @@ def test_two_processes_plot_what_one_does(image_folder, weights_file, tmp_path, 
     """Eleven images, which do not come out even; a learning rate of 0 leaves both with the same network."""
     script = tmp_path / "ddp.py"
     script.write_text(DDP)
-    done = subprocess.run(
-        [sys.executable, script, image_folder, weights_file, tmp_path],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = finished(script, image_folder, weights_file, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     torch.manual_seed(0)
     model = model_of(FrozenBackboneClassifier, weights_file, lr=0.0, audit_freezing=False, scheduler=None)

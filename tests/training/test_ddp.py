@@ -1,8 +1,5 @@
 """Two processes are one: replicas equal to the last bit, one process with the joint batch, and an exact resume."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +7,7 @@ import torch
 
 from ddp_runs import FIRE, JOINT, STOPPED
 from lightning_transfer import StagedUnfreeze
-from runs import Watch, differing, fine_tuning, images_of, saved
+from runs import Watch, differing, fine_tuning, finished, images_of, saved
 
 pytestmark = pytest.mark.slow
 
@@ -19,16 +16,7 @@ pytestmark = pytest.mark.slow
 def runs(image_folder, tmp_path_factory):
     """What both processes left, by the run's name; and the folder."""
     out = tmp_path_factory.mktemp("ddp")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    script = Path(__file__).parent.parent / "ddp_runs.py"
-    done = subprocess.run(
-        [sys.executable, script, image_folder, out],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+    done = finished(Path(__file__).parent.parent / "ddp_runs.py", image_folder, out)
     assert done.returncode == 0, done.stderr[-3000:]
     names = {path.name.split(".")[0] for path in out.glob("*.pt")}
     return {

@@ -1,9 +1,6 @@
 """The CSV file says of each image what the checkpoint says, in the order of the files."""
 
 import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ from conftest import draw_image
 from lightning_transfer import load_classifier
 from lightning_transfer.cli.commands.predict import predict
 from lightning_transfer.errors import DataError, ModuleError, OutputError
+from runs import finished
 
 EXACT = {"accelerator": "cpu", "num_workers": 0, "precision": "32-true"}
 COLOURS = [(200, 90, 60), (60, 120, 200), (90, 200, 90)]
@@ -109,15 +107,7 @@ def test_two_processes_write_what_one_does(checkpoints, folder, tmp_path, comman
     words += ["--batch_size=2", "--num_workers=0", "--accelerator=cpu"]
     assert command("predict", *words, "--out", tmp_path / "one.csv") == 1
     words += ["--devices=2", "--strategy=ddp", "--out=two.csv"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lightning_transfer", "predict", *map(str, words)],
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    done = finished("-m", "lightning_transfer", "predict", *words, cwd=tmp_path)
     assert done.returncode == 1, done.stderr[-2000:]
     assert "b.jpg cannot be read" in done.stderr
     one, two = rows(tmp_path / "one.csv"), rows(tmp_path / "two.csv")
