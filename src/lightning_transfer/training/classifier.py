@@ -48,9 +48,9 @@ from lightning_transfer.training.data_contract import (
     task_of,
 )
 from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
-from lightning_transfer.training.optimizers import make_optimizer
+from lightning_transfer.training.optimizers import make_optimizer, may_fuse
 from lightning_transfer.training.task import SCORES, TASKS, ClassWeights, EpochScores, TaskName
-from lightning_transfer.utils.lightning import find_callbacks
+from lightning_transfer.utils.lightning import find_callbacks, steps_per_epoch
 
 Batch = tuple[Tensor, Tensor]
 
@@ -252,22 +252,20 @@ class Classifier(LightningModule):
         """Make the optimizer on all stages, frozen or not, and the schedule of their learning rates."""
         options, trainer = self.hparams, self.trainer
         groups = parameter_groups(self.stages, self.lr, options["layer_decay"], options["weight_decay"])
-        # Lightning's mixed precisions refuse to clip gradients of a fused optimizer, and float16 needs unscaling.
-        clips = trainer.gradient_clip_val is not None
-        fused = trainer.precision != "16-mixed" and not (clips and str(trainer.precision).endswith("-mixed"))
+        fused = may_fuse(trainer)
         optimizer = make_optimizer(options["optimizer"], groups, options["optimizer_options"] or {}, fused)
         self._optimized_lr = self.lr
+        steps = trainer.estimated_stepping_batches if options["scheduler"] else 0
         schedule = lr_schedule(
             optimizer,
             options["scheduler"],
             options["scheduler_options"] or {},
             options["scheduler_interval"],
             options["warmup_steps"],
-            trainer.estimated_stepping_batches if options["scheduler"] else 0,
+            steps,
             trainer.max_epochs or 0,
+            steps_per_epoch(trainer) if options["scheduler"] else 0,
         )
-        if schedule is None:
-            return optimizer
         # Lightning's types name torch's own schedulers alone; it asks for their methods.
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cast(Any, schedule), "interval": "step"}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -39,3 +40,9 @@ def learning_rates(trainer: Trainer) -> dict[int, float]:
     """Return learning rates by the parameter's `id`, over all optimizers; by value, fresh layers may be equal."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     return {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}
+
+
+def steps_per_epoch(trainer: Trainer) -> int:
+    """Return the optimizer steps of an epoch of training; 0 where the loader has no length."""
+    batches = trainer.num_training_batches
+    return 0 if math.isinf(batches) else math.ceil(batches / trainer.accumulate_grad_batches)
