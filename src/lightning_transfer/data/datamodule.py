@@ -15,7 +15,6 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_transfer.data.arguments import one_of, positive
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.checks import skip_bad_images
 from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target
@@ -29,6 +28,7 @@ from lightning_transfer.data.scan_cache import ScanCache, known_files
 from lightning_transfer.data.special_files import BitDepth, with_special_files
 from lightning_transfer.data.splitting import SHARES, with_test
 from lightning_transfer.errors import DataError
+from lightning_transfer.utils.arguments import one_of, positive
 from lightning_transfer.utils.machine import usable_cores
 
 OnBadImage = Literal["error", "skip"]

@@ -13,7 +13,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from lightning_transfer.data.arguments import positive
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
 from lightning_transfer.data.image_list import ImageList
 from lightning_transfer.errors import ModuleError, TransferError
@@ -21,6 +20,7 @@ from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.training.checkpoint_io import read_checkpoint
 from lightning_transfer.training.checkpoints import NETWORK, ORIGINS, load_part, upgrade
 from lightning_transfer.training.classifier import Classifier
+from lightning_transfer.utils.arguments import positive
 
 
 @dataclass(frozen=True)
