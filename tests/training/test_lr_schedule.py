@@ -1,6 +1,7 @@
 """The rates against torch's schedulers on their own, with a warm-up computed by hand."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_a_run_without_end_has_no_cosine():
 
 def test_the_state_of_other_groups_is_refused():
     alone = StageLRScheduler(AdamW([nn.Parameter(torch.zeros(1))]))
-    with pytest.raises(ModuleError, match="made with 2 parameter groups, this run has 1: .*init_from"):
+    with pytest.raises(ModuleError, match=r"made with 2 parameter groups, this run has 1: .*init_from"):
         alone.load_state_dict(StageLRScheduler(make_optimizer()).state_dict())
 
 
@@ -194,9 +195,7 @@ def test_a_longer_run_follows_its_own_formula_and_never_climbs(name, factor):
     rates = [[0.1, 0.5], *run_steps(again, factor * STEPS)]
     assert rates[1:] == run_steps(whole, 2 * factor * STEPS)[factor * STEPS :]
     assert all(
-        later < rate
-        for rate, later in zip(rates, rates[1:], strict=False)
-        for rate, later in zip(rate, later, strict=True)
+        later < rate for rate, later in itertools.pairwise(rates) for rate, later in zip(rate, later, strict=True)
     )
 
 

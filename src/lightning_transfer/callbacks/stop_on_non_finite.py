@@ -36,7 +36,7 @@ class StopOnNonFinite(Callback):
         """Check the training loss now and then."""
         due = batch_idx % STEPS_BETWEEN_CHECKS == 0 or trainer.is_last_batch
         if due and "loss" in (outputs or ()):
-            _check(trainer, "training loss", outputs["loss"])
+            check_finite(trainer, "training loss", outputs["loss"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check what validation logged, before a ModelCheckpoint looks at it."""
@@ -44,13 +44,13 @@ class StopOnNonFinite(Callback):
             return
         for name, value in trainer.callback_metrics.items():
             if name.endswith("loss") and not name.startswith("train"):
-                _check(trainer, name.replace("/", " "), value)
+                check_finite(trainer, name.replace("/", " "), value)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Check the weights."""
         for name, value in checkpoint["state_dict"].items():
             if isinstance(value, Tensor):
-                _check(trainer, name, value)
+                check_finite(trainer, name, value)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse to have seen no batch."""
@@ -74,7 +74,12 @@ def no_batches(split: str) -> TrainingError:
     )
 
 
-def _check(trainer: Trainer, name: str, value: Tensor) -> None:
+def check_finite(trainer: Trainer, name: str, value: Tensor) -> None:
+    """Stop a run where a value is not finite.
+
+    Raises:
+        TrainingError: So it is; names it.
+    """
     if bool(torch.isfinite(value).all()):
         return
     raise TrainingError(

@@ -123,8 +123,8 @@ class StageLRScheduler:
         if len(state["rates"]) != len(self.rates):
             raise ModuleError(
                 f"The checkpoint was made with {len(state['rates'])} parameter groups, this run has "
-                f"{len(self.rates)}: resume with the module and the arguments that it was trained with, or begin a "
-                "new run with init_from."
+                f"{len(self.rates)}: resume with the module and the arguments that it was trained with, or begin "
+                "a new run with init_from."
             )
         self.ages, self.steps, self.epochs = list(state["ages"]), self._steps_of(state), state["epochs"]
         if state["recipe"] == self.recipe:

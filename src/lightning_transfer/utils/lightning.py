@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.tuner.lr_finder import _LRCallback
 
 Kind = TypeVar("Kind", bound=Callback)
 
@@ -46,3 +47,8 @@ def steps_per_epoch(trainer: Trainer) -> int:
     """Return the optimizer steps of an epoch of training; 0 where the loader has no length."""
     batches = trainer.num_training_batches
     return 0 if math.isinf(batches) else math.ceil(batches / trainer.accumulate_grad_batches)
+
+
+def finds_rate(trainer: Trainer) -> bool:
+    """Return whether a learning-rate finder is running, which tries rates until the loss explodes."""
+    return bool(find_callbacks(trainer, _LRCallback))
