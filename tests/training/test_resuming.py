@@ -128,7 +128,8 @@ def test_what_cannot_change_is_refused_with_both_values_and_the_way_on(resumed, 
         assert f"{name}=" in said or "multi_label" in said
         return
     assert f"this run has {name}={REFUSED[name]!r}" in said
-    assert "init_from=" in said
+    way_on = "without a checkpoint" if name in ("backbone", "last_stage", "pool", "hidden") else "with init_from="
+    assert f"begin a new run {way_on}" in said
 
 
 @pytest.mark.parametrize("name", APPLIED)
@@ -179,7 +180,7 @@ def test_arguments_of_the_data_are_applied_and_said(resumed, name, caplog):
 
 
 def test_steps_of_another_size_keep_the_schedule_to_its_formula(resumed):
-    """Two epochs of five steps behind it; the third has ten: with one-cycle and cosine, as with batches of 2 or 3."""
+    """Two epochs of five steps are behind it; the third has eight."""
     _, _, watch, _ = resumed(None, {"batch_size": 3}, scheduler="cosine")
     whole = [1e-3 * (1 + cos(step / 24)) / 2 for step in range(16, 24)]
     assert watch.rates == pytest.approx(whole)

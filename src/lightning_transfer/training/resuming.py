@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.training.checkpoints import BACKBONE, HEAD, ORIGINS
+from lightning_transfer.training.checkpoints import BACKBONE, ORIGINS
 from lightning_transfer.utils.given_arguments import plain
 
 DATA_KEY = "data_arguments"
-# What must be the checkpoint's: it says which network this is, or what the optimizer's state means.
-FIXED = (*BACKBONE, *HEAD, "image_size", "task", "optimizer", "optimizer_options")
+# What must be the checkpoint's: it says which network this is, whose weights fit no other, …
+NETWORK = (*BACKBONE, "pool", "hidden")
+# … or what its output and the optimizer's state mean.
+FIXED = (*NETWORK, "num_classes", "image_size", "task", "optimizer", "optimizer_options")
 # What is not compared: the checkpoint holds what was in these files, and this says only who checks.
 IGNORED = (*ORIGINS, "audit_freezing")
 
@@ -42,9 +44,10 @@ def check_resumed(
     differing = dict(_differences({name: plain(recorded[name]) for name in ours}, ours))
     for name, (theirs, asked) in differing.items():
         if name.partition(".")[0] in FIXED:
+            other = "without a checkpoint" if name in NETWORK else f"with init_from={path}"
             raise ModuleError(
                 f"{path} was trained with {name}={theirs!r}, this run has {name}={asked!r}, which cannot change "
-                f"when a run resumes: pass the checkpoint's, or begin a new run with init_from={path}."
+                f"when a run resumes: pass the checkpoint's, or begin a new run {other}."
             )
     before, now = checkpoint.get(DATA_KEY) or {}, data_arguments(data)
     shared = before.keys() & now.keys()
