@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, ClassVar, Self, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -108,6 +108,8 @@ class Classifier(LightningModule):
         ModuleError: An argument out of range, or a checkpoint to start from that does not fit.
     """
 
+    unfreezes: ClassVar[bool] = False  # whether stages of the backbone may come to train
+
     def __init__(
         self,
         backbone: str = "vgg16",
@@ -160,7 +162,8 @@ class Classifier(LightningModule):
         # Random weights would take seconds to draw, only to be replaced.
         with meta_init() if init_from else nullcontext():
             self.network = TransferNetwork(Backbone(backbone, None if init_from else weights, last_stage))
-        self.backbone.requires_grad_(False)
+        if not self.unfreezes:
+            self.backbone.requires_grad_(False)
         if init_from or head_from:
             self._read_start()
         if num_classes is not None and image_size is not None:
@@ -306,7 +309,7 @@ class Classifier(LightningModule):
         Raises:
             ModuleError: The checkpoint was saved in the middle of an epoch.
         """
-        self.train()  # an earlier fit or prediction left parts in eval mode
+        self.leave_eval_mode()
         if self.trainer.ckpt_path is not None and not self._resumes_between_epochs:
             raise ModuleError(
                 f"{self.trainer.ckpt_path} was saved in the middle of an epoch, from where a run cannot continue "
@@ -316,6 +319,10 @@ class Classifier(LightningModule):
         if self.lr != self._optimized_lr:
             # A finder gives every group the same learning rate, and does not tell the schedule.
             self.trainer.strategy.setup_optimizers(self.trainer)
+
+    def leave_eval_mode(self) -> None:
+        """Set training mode at a fit's start; an earlier fit or a prediction may have left parts in eval mode."""
+        self.train()
 
     def on_train_epoch_start(self) -> None:
         """Put the frozen backbone into eval mode, since Lightning sets modes of its own around validation."""

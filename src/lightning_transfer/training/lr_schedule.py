@@ -57,7 +57,7 @@ class StageLRScheduler:
     def step(self) -> None:
         """Advance after an optimizer step."""
         for index, group in enumerate(self.optimizer.param_groups):
-            self.ages[index] += group["params"][0].requires_grad
+            self.ages[index] += any(parameter.requires_grad for parameter in group["params"])
         if self.interval == "step":
             self._advance()
         self._apply()
