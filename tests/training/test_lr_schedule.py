@@ -100,6 +100,14 @@ def test_each_stage_warms_up_from_its_own_unfreeze_on(name):
         assert rates[step] == pytest.approx([full[step][0] * late_factor, full[step][1] * early_factor]), step
 
 
+def test_a_stage_warms_up_though_its_first_parameter_is_frozen():
+    schedule = made(None, warmup=4)
+    group = schedule.optimizer.param_groups[0]
+    group["params"].insert(0, nn.Parameter(torch.zeros(1), requires_grad=False))
+    rates = run(schedule, range(2))
+    assert [rate for rate, _ in rates] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1, 0.1, 0.1])
+
+
 @pytest.mark.parametrize("name", [None, "cosine", "one_cycle", "plateau", "ExponentialLR"])
 @pytest.mark.parametrize("stopped", [1, 2, 4])
 def test_it_goes_on_where_it_was_saved(name, stopped):

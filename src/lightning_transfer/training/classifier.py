@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, ClassVar, Self, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -110,6 +110,8 @@ class Classifier(LightningModule):
         ModuleError: An argument out of range, or a checkpoint to start from that does not fit.
     """
 
+    unfreezes: ClassVar[bool] = False  # whether stages of the backbone may come to train
+
     def __init__(
         self,
         backbone: str = "vgg16",
@@ -158,7 +160,8 @@ class Classifier(LightningModule):
         with meta_init() if files["init_from"] else nullcontext():
             pretrained = None if files["init_from"] else files["weights"]
             self.network = TransferNetwork(Backbone(backbone, pretrained, last_stage))
-        self.backbone.requires_grad_(False)
+        if not self.unfreezes:
+            self.backbone.requires_grad_(False)
         if files["init_from"] or files["head_from"]:
             self._read_start()
         if num_classes is not None and image_size is not None:
@@ -309,7 +312,7 @@ class Classifier(LightningModule):
         Raises:
             ModuleError: The checkpoint was saved in the middle of an epoch.
         """
-        self.train()  # an earlier fit or prediction left parts in eval mode
+        self.leave_eval_mode()
         if self.trainer.ckpt_path is not None and not self._resumes_between_epochs:
             raise ModuleError(
                 f"{self.trainer.ckpt_path} was saved in the middle of an epoch, from where a run cannot continue "
@@ -319,6 +322,10 @@ class Classifier(LightningModule):
         if self.lr != self._optimized_lr:
             # A finder gives every group the same learning rate, and does not tell the schedule.
             self.trainer.strategy.setup_optimizers(self.trainer)
+
+    def leave_eval_mode(self) -> None:
+        """Set training mode at a fit's start; an earlier fit or a prediction may have left parts in eval mode."""
+        self.train()
 
     def on_train_epoch_start(self) -> None:
         """Put the frozen backbone into eval mode, since Lightning sets modes of its own around validation."""

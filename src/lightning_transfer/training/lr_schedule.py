@@ -82,7 +82,7 @@ class StageLRScheduler:
         """Advance after an optimizer step."""
         self.steps += 1
         for index, group in enumerate(self.optimizer.param_groups):
-            self.ages[index] += group["params"][0].requires_grad
+            self.ages[index] += any(parameter.requires_grad for parameter in group["params"])
         if self.interval == "step":
             self._advance()
         self._apply()
