@@ -28,14 +28,19 @@ from lightning_transfer.models.freezing import Stages, parameter_groups
 from lightning_transfer.models.head import Head, Pool
 from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.models.network import HEAD, TransferNetwork
+from lightning_transfer.models.weights import do_weights_follow
 from lightning_transfer.training.batches import Batch, check_inputs, checked_labels, unpacked
 from lightning_transfer.training.checkpoint_io import between_epochs, check_file, check_folders, read_checkpoint
 from lightning_transfer.training.checkpoints import (
+    BACKBONE,
+    CLASS_KEY,
+    LAYERS,
     ORIGINS,
     VERSION_KEY,
     check_resumable,
     check_same_backbone,
     check_same_network,
+    class_path,
     load_part,
     upgrade,
     version,
@@ -49,6 +54,7 @@ from lightning_transfer.training.data_contract import (
     sizes_of,
     task_of,
 )
+from lightning_transfer.training.head_start import HeadStart
 from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
 from lightning_transfer.training.module_arguments import checked
 from lightning_transfer.training.optimizers import make_optimizer, may_fuse
@@ -92,7 +98,8 @@ class Classifier(LightningModule):
         class_weights: K factors of the loss, or "balanced".
         task: "single_label" or "multi_label"; None for the data module's.
         head_from: A checkpoint to take the head from, of a feature extraction on the same backbone.
-        init_from: A checkpoint to take backbone and head from; `weights` are not looked for then.
+        init_from: A checkpoint to take backbone and head from; `weights` are not looked for then. Where the data
+            have other classes, its rows of those that both have; see `HeadStart`.
         seed: Of dropout.
         audit_freezing: Bring along `FreezeAudit`.
 
@@ -156,6 +163,7 @@ class Classifier(LightningModule):
         self._resumes_between_epochs = True
         self._start: dict[str, Any] | None = None
         self._checked_stages: set[str] = set()
+        self._head_start: HeadStart | None = None
         # Random weights would take seconds to draw, only to be replaced.
         with meta_init() if files["init_from"] else nullcontext():
             pretrained = None if files["init_from"] else files["weights"]
@@ -290,7 +298,13 @@ class Classifier(LightningModule):
         check_agreement(data, self.hparams)
         if (task := task_of(data)) is not None:
             self._set_task(task)
-        self.class_names = checked_names(getattr(data, "class_names", None), self.class_names)
+        names = getattr(data, "class_names", None)
+        if self._head_start is not None:
+            self.class_names = self._head_start.name_classes(
+                self.head, names, self.hparams["task"] or "single_label"
+            )
+            self._head_start = None
+        self.class_names = checked_names(names, self.class_names)
         self.resize = getattr(data, "resize", self.resize)
         self.decoding = decoding_of(data, self.decoding)
         self.input_stage = input_stage(data, self.backbone)
@@ -370,12 +384,16 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint enough: what the data said is inside, and no file has to be looked for."""
         checkpoint[VERSION_KEY] = version()
+        checkpoint[CLASS_KEY] = class_path(type(self))
         checkpoint["class_names"] = self.class_names
         checkpoint["resize"] = self.resize
         checkpoint.update(self.decoding)
         checkpoint["pretrained_weights"] = self.pretrained_weights
-        said = {"task": self.task_name, **dict.fromkeys(ORIGINS)}
-        checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], **said}
+        recorded = {
+            name: str(value) if isinstance(value, Path) else value  # read back as plain values alone
+            for name, value in checkpoint["hyper_parameters"].items()
+        }
+        checkpoint["hyper_parameters"] = {**recorded, "task": self.task_name, **dict.fromkeys(ORIGINS)}
         checkpoint["train_scores"] = self._train_scores  # logged only after validation has saved
         checkpoint[DATA_KEY] = data_arguments(getattr(self._trainer, "datamodule", None))
 
@@ -488,9 +506,13 @@ class Classifier(LightningModule):
         self._set_task(task or "single_label")
         self.save_hyperparameters({"task": task})  # None until the data have said
         if self._start is not None:
-            path = self.hparams["init_from"] or self.hparams["head_from"]
-            check_same_network(self._start, self.hparams, path)
-            load_part(self.head, self._start, "network.head", path)
+            if path := self.hparams["init_from"]:
+                self._head_start = HeadStart(self.head, num_classes, self._start, path)
+                self.class_names = self._head_start.class_names
+            else:
+                path = self.hparams["head_from"]
+                check_same_network(self._start, self.hparams, path)
+                load_part(self.head, self._start, "network.head", path)
             self._start = None
 
     def _set_task(self, name: TaskName) -> None:
@@ -503,15 +525,18 @@ class Classifier(LightningModule):
 
     def _read_start(self) -> None:
         """Take the backbone from `init_from`, or check that of `head_from`; the head follows once it is made."""
+        if do_weights_follow():
+            return
         path = self.hparams["init_from"] or self.hparams["head_from"]
         self._start = read_checkpoint(path)
         upgrade(self._start, path)
-        check_same_network(self._start, self.hparams, path)
         if self.hparams["init_from"]:
+            check_same_network(self._start, self.hparams, path, (*BACKBONE, *LAYERS))
             load_part(self.backbone, self._start, "network.backbone", path, assign=True)
             self.backbone.to(memory_format=torch.channels_last)
             self.pretrained_weights = self._start["pretrained_weights"]
         else:
+            check_same_network(self._start, self.hparams, path)
             check_same_backbone(self.backbone, self._start, path)
         self.class_names = self._start["class_names"]
 
