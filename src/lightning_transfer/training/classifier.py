@@ -54,6 +54,7 @@ from lightning_transfer.training.data_contract import (
     sizes_of,
     task_of,
 )
+from lightning_transfer.training.extra_state import allow_absent, leave_out, pack, unpack
 from lightning_transfer.training.head_start import HeadStart
 from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
 from lightning_transfer.training.module_arguments import checked
@@ -149,6 +150,7 @@ class Classifier(LightningModule):
         audit_freezing: bool = True,
     ) -> None:
         super().__init__()
+        self.register_load_state_dict_pre_hook(allow_absent)  # type: ignore[no-untyped-call]  # torch's
         self.save_hyperparameters()
         self.save_hyperparameters(checked(self.hparams))
         files: dict[str, str | None] = {name: self.hparams[name] for name in ORIGINS}
@@ -381,8 +383,34 @@ class Classifier(LightningModule):
         """Log the test scores."""
         self._log_scores(self._scores("test").compute())
 
+    def get_extra_state(self) -> Tensor:
+        """Return what the data said, which then goes wherever the state dict goes.
+
+        Strategies that spawn processes set up the module in those alone, and bring back its state dict.
+        """
+        if self.network.head is None:
+            return pack({})
+        said = {name: self.hparams[name] for name in ("num_classes", "image_size", "task")}
+        known = {name: getattr(self, name) for name in ("class_names", "resize", "decoding", "pretrained_weights")}
+        return pack(said | known)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take back what `get_extra_state` gave; make the head, if there is none, for the weights to come."""
+        said = unpack(state)
+        if not said:
+            return
+        if self.network.head is None:
+            with torch.random.fork_rng(devices=[]):
+                self._build(said["num_classes"], said["image_size"], said["task"])
+        elif said["task"] is not None:
+            self._set_task(said["task"])
+        self.class_names = None if said["class_names"] is None else tuple(said["class_names"])
+        self.resize, self.decoding = said["resize"], said["decoding"]
+        self.pretrained_weights = said["pretrained_weights"]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint enough: what the data said is inside, and no file has to be looked for."""
+        leave_out(checkpoint)
         checkpoint[VERSION_KEY] = version()
         checkpoint[CLASS_KEY] = class_path(type(self))
         checkpoint["class_names"] = self.class_names
