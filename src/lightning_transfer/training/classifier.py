@@ -49,7 +49,7 @@ from lightning_transfer.training.data_contract import (
 )
 from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
 from lightning_transfer.training.optimizers import make_optimizer
-from lightning_transfer.training.task import SCORES, TASKS, ClassWeights, EpochScores, TaskName
+from lightning_transfer.training.task import SCORES, TASKS, ClassWeights, EpochScores, TaskName, watched
 from lightning_transfer.utils.lightning import find_callbacks
 
 Batch = tuple[Tensor, Tensor]
@@ -350,8 +350,8 @@ class Classifier(LightningModule):
         scores = self._scores("validation").compute()
         self._log_scores(scores)
         schedule = self._lr_schedule()
-        if schedule is not None and self.trainer.state.fn is TrainerFn.FITTING:
-            schedule.validation_end(float(scores[self.hparams["scheduler_monitor"]]))
+        if schedule is not None and schedule.watches and self.trainer.state.fn is TrainerFn.FITTING:
+            schedule.validation_end(watched(scores, self.hparams["scheduler_monitor"]))
 
     def on_test_epoch_end(self) -> None:
         """Log the test scores."""
