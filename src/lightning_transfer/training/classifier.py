@@ -50,6 +50,7 @@ from lightning_transfer.training.data_contract import (
 from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
 from lightning_transfer.training.optimizers import make_optimizer
 from lightning_transfer.training.task import SCORES, TASKS, ClassWeights, EpochScores, TaskName, watched
+from lightning_transfer.utils.batch_norm import has_batch_norm
 from lightning_transfer.utils.lightning import find_callbacks
 
 Batch = tuple[Tensor, Tensor]
@@ -184,6 +185,11 @@ class Classifier(LightningModule):
         """The stages that may train, from the input to the output; callbacks and the optimizer go by them."""
         self._ensure_built()
         return {HEAD: self.network.stages[HEAD]}
+
+    @property
+    def trains_batch_norm(self) -> bool:
+        """Whether BatchNorm layers train in this run; a data module then serves no batch of one image."""
+        return any(map(has_batch_norm, self.stages.values()))
 
     @property
     def num_classes(self) -> int:
