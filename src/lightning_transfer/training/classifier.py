@@ -60,7 +60,8 @@ from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, 
 from lightning_transfer.training.module_arguments import checked
 from lightning_transfer.training.optimizers import make_optimizer, may_fuse
 from lightning_transfer.training.resuming import DATA_KEY, check_resumed, data_arguments
-from lightning_transfer.training.task import TASKS, ClassWeights, EpochScores, TaskName
+from lightning_transfer.training.task import TASKS, ClassWeights, EpochScores, TaskName, watched
+from lightning_transfer.utils.batch_norm import has_batch_norm
 from lightning_transfer.utils.lightning import find_callbacks, finds_rate, steps_per_epoch
 
 
@@ -195,6 +196,11 @@ class Classifier(LightningModule):
         """The stages that may train, from the input to the output; callbacks and the optimizer go by them."""
         self._ensure_built()
         return {HEAD: self.network.stages[HEAD]}
+
+    @property
+    def trains_batch_norm(self) -> bool:
+        """Whether BatchNorm layers train in this run; a data module then serves no batch of one image."""
+        return any(map(has_batch_norm, self.stages.values()))
 
     @property
     def num_classes(self) -> int:
@@ -376,8 +382,8 @@ class Classifier(LightningModule):
         scores = self._scores("validation").compute()
         self._log_scores(scores)
         schedule = self._lr_schedule()
-        if schedule is not None and self.trainer.state.fn is TrainerFn.FITTING:
-            schedule.validation_end(float(scores[self.hparams["scheduler_monitor"]]))
+        if schedule is not None and schedule.watches and self.trainer.state.fn is TrainerFn.FITTING:
+            schedule.validation_end(watched(scores, self.hparams["scheduler_monitor"]))
 
     def on_test_epoch_end(self) -> None:
         """Log the test scores."""
