@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
-from lightning_transfer.cli.config_limits import PACKAGES
 from lightning_transfer.errors import UsageError
+from lightning_transfer.utils.allowed_packages import PACKAGES
 
 # How argparse, jsonargparse and Python put what is put better here. What is not found keeps their words.
 UNKNOWN_KEY = re.compile(

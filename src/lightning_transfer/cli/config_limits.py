@@ -11,19 +11,7 @@ from typing import Any
 from jsonargparse import Namespace, set_parsing_settings
 
 from lightning_transfer.errors import UsageError
-
-PACKAGES = ("lightning_transfer", "lightning", "torch", "torchvision", "torchmetrics")
-# Parts of them that start whatever program they are told to, or unpickle whatever file.
-LAUNCHERS = (
-    "torch._dynamo",
-    "torch._inductor",
-    "torch._vendor",
-    "torch.distributed.elastic",
-    "torch.distributed.launcher",
-    "torch.hub",
-    "torch.package",
-    "torch.utils.cpp_extension",
-)
+from lightning_transfer.utils.allowed_packages import LAUNCHERS, PACKAGES
 
 
 def limit_configs(packages: Sequence[str] = ()) -> None:

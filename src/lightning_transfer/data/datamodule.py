@@ -8,27 +8,29 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from lightning_transfer.data.arguments import one_of, positive
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.checks import skip_bad_images
 from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
 from lightning_transfer.data.duplicates import drop_duplicates, refuse_duplicates
 from lightning_transfer.data.index import SPLITS, ImageIndex
+from lightning_transfer.data.last_batch import drops_last
 from lightning_transfer.data.left_out import tell
+from lightning_transfer.data.order import in_order
 from lightning_transfer.data.same_index import has_others, same_index
-from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
 from lightning_transfer.data.scan_cache import ScanCache, known_files
 from lightning_transfer.data.special_files import BitDepth, with_special_files
 from lightning_transfer.data.splitting import SHARES, with_test
 from lightning_transfer.errors import DataError
+from lightning_transfer.utils.arguments import one_of, positive
+from lightning_transfer.utils.given_arguments import given_arguments
 from lightning_transfer.utils.machine import usable_cores
 
 OnBadImage = Literal["error", "skip"]
@@ -176,6 +178,14 @@ class ImageDataModule(LightningDataModule):
         return module
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """What this data module was made with, as plain values, by which a resumed run tells what has changed.
+
+        Left out is what does not change the batches.
+        """
+        return given_arguments(self, ("index", "num_workers", "left_out_report", "use_cache"))
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """K names; a label is an index into them."""
         return self.index.class_names
@@ -226,15 +236,13 @@ class ImageDataModule(LightningDataModule):
         return split
 
     def loader(self, split: str, shuffle: bool = False, augmentation: Augmentation | None = None) -> Loader:
-        """Make a loader of one split; order and augmentation depend on seed and epoch alone."""
+        """Make a loader of one split; order and augmentation depend on seed and epoch alone.
+
+        Without `shuffle` the images are in order, those of validation in a fixed mixed one, see `FixedOrder`.
+        """
         images = self.dataset(split)
-        dataset: Dataset[tuple[Tensor, Target]] = images
-        sampler = EpochSampler(len(images), self.seed, shuffle)
-        if augmentation is not None:
-            dataset = AugmentedDataset(images, augmentation, self.seed)
-            sampler = EpochIndexSampler(len(images), self.seed, shuffle)
-        if shuffle:
-            sampler.follow(self.trainer)
+        changed = images if augmentation is None else AugmentedDataset(images, augmentation, self.seed)
+        dataset, sampler = in_order(changed, self.trainer, split, self.seed, shuffle)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -242,6 +250,7 @@ class ImageDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            drop_last=shuffle and drops_last(self.trainer, len(images), self.batch_size),
         )
 
     def train_dataloader(self) -> Loader:
@@ -249,7 +258,7 @@ class ImageDataModule(LightningDataModule):
         return self.loader("train", shuffle=True, augmentation=self.augmentation)
 
     def val_dataloader(self) -> Loader:
-        """The validation split, in order."""
+        """The validation split, in a fixed mixed order."""
         return self.loader("validation")
 
     def test_dataloader(self) -> Loader:

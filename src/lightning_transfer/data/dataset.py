@@ -21,12 +21,13 @@ from lightning_transfer.data.decoding import (
     to_tensor,
 )
 from lightning_transfer.data.index import ImageIndex
+from lightning_transfer.data.sampler import Place, epoch_and_index
 
 Target = int | Tensor
 
 
 class ImageDataset(Dataset[tuple[Tensor, Target]]):
-    """The images of one split: item i is ((3, H, W) uint8, label).
+    """The images of one split: item i, in any epoch, is ((3, H, W) uint8, label).
 
     The label is a class index, or (K,) float32 of zeros and ones in a multi-label index.
 
@@ -83,14 +84,16 @@ class ImageDataset(Dataset[tuple[Tensor, Target]]):
         multi_hot[list(label)] = 1
         return multi_hot
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+    def __getitem__(self, place: Place) -> tuple[Tensor, Target]:
+        _, index = epoch_and_index(place)
         return to_tensor(self.image(index)), self.target(index)
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, Target]]):
     """The images of one split, changed in each epoch: item (epoch, i) is ((3, H, W) uint8, label).
 
-    The epoch comes with the index, because persistent worker processes have no other way to learn it.
+    The epoch comes with the index, because persistent worker processes have no other way to learn it. Item i is
+    that of epoch 0.
     """
 
     def __init__(self, images: ImageDataset, augmentation: Augmentation, seed: int) -> None:
@@ -101,8 +104,8 @@ class AugmentedDataset(Dataset[tuple[Tensor, Target]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Target]:
-        epoch, index = place
+    def __getitem__(self, place: Place) -> tuple[Tensor, Target]:
+        epoch, index = epoch_and_index(place)
         image = self.augmentation(self.images.image(index), [self.seed, epoch, index])
         return to_tensor(image), self.images.target(index)
 

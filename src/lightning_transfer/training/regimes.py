@@ -12,6 +12,7 @@ from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages
 from lightning_transfer.models.network import HEAD
 from lightning_transfer.training.classifier import Classifier
+from lightning_transfer.utils.batch_norm import has_batch_norm
 from lightning_transfer.utils.lightning import find_callbacks
 
 
@@ -39,13 +40,24 @@ class FineTuningClassifier(Classifier):
 
     The optimizer has named groups for every stage from the start, with the learning rate lr · layer_decay^d for
     the stage d places before the head. A frozen stage costs nothing: no gradients reach it.
+
+    Until a fit freezes them, all stages are trainable. What you freeze in them yourself stays frozen.
     """
+
+    unfreezes = True
 
     @property
     def stages(self) -> Stages:
         """All stages, from the input to the head."""
         self._ensure_built()
         return self.network.stages
+
+    @property
+    def trains_batch_norm(self) -> bool:
+        """Whether BatchNorm layers train in this run: those of the head, and of the stages that unfreeze."""
+        schedules = find_callbacks(self.trainer, StagedUnfreeze)
+        planned = {name for found in schedules if getattr(found, "train_norm", True) for name in found.planned}
+        return any(has_batch_norm(self.stages[name]) for name in {HEAD, *planned})
 
     def frozen_prefix(self, schedule: StagedUnfreeze) -> Backbone:
         """Return the stages that never unfreeze, as a backbone whose outputs can be stored.
@@ -95,6 +107,13 @@ class FineTuningClassifier(Classifier):
                 f"{', '.join(early)} would unfreeze, but the data are stored features of {ran[-1]}: that has run. "
                 "Store those of model.frozen_prefix(schedule), or pass images."
             )
+
+    def leave_eval_mode(self) -> None:
+        """Leave out the layers that somebody has put into eval mode, unless that was done to the whole module."""
+        by_hand = [part for part in self.modules() if not part.training] if self.training else []
+        self.train()
+        for part in by_hand:
+            part.training = False
 
     def on_train_epoch_start(self) -> None:
         """Reset the scores; modes are the schedule's."""
