@@ -70,9 +70,9 @@ class Witness(Callback):
         return [len(labels) for labels in self.labels.values()]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watches the optimizer itself, after whatever Lightning does to gradients."""
+        """Watches the optimizer itself, after whatever Lightning has done to gradients within its step."""
         for optimizer in trainer.optimizers:
-            optimizer.register_step_pre_hook(lambda *_: self.stepped.append(gradients(pl_module)))
+            optimizer.register_step_post_hook(lambda *_: self.stepped.append(gradients(pl_module)))
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int

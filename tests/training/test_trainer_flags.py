@@ -1,7 +1,8 @@
-"""Every flag of the Trainer that concerns training, with each regime, on images and on a store: it does as it says."""
+"""Every flag of the Trainer that concerns training does as it says, with each regime, on images and on a store."""
 
 import inspect
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,12 +12,10 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from flag_runs import BATCH, CASES, EACH_CASE, TEST, TRAIN, VALIDATION, made_runs
-from lightning_transfer.errors import TransferError
 from lightning_transfer.utils.machine import default_precision
 from runs import differing
 
@@ -62,7 +61,7 @@ def test_no_parameter_of_the_trainer_is_forgotten():
     here = Path(__file__).read_text()
     parameters = set(inspect.signature(Trainer).parameters)
     assert ELSEWHERE.keys() <= parameters
-    assert [name for name in parameters - ELSEWHERE.keys() if f"{name}=" not in here] == []
+    assert [name for name in parameters - ELSEWHERE.keys() if not re.search(rf'\b{name}(=|":)', here)] == []
 
 
 @pytest.mark.parametrize("algorithm", ["norm", "value"])
@@ -83,8 +82,8 @@ def test_gradients_are_clipped_as_torch_does(fit, algorithm):
 
 def test_a_run_that_diverged_goes_on_with_clipping(fit, tmp_path):
     """As the error about a loss that is not finite recommends: the checkpoint is of a run without clipping."""
-    first = fit(max_epochs=1, enable_checkpointing=True, default_root_dir=tmp_path).trainer
-    again = fit(max_epochs=2, gradient_clip_val=1e-2, ckpt_path=first.checkpoint_callback.best_model_path)
+    fit(max_epochs=1).trainer.save_checkpoint(tmp_path / "first.ckpt")
+    again = fit(gradient_clip_val=1e-2, ckpt_path=tmp_path / "first.ckpt")
     assert len(again.witness.stepped) == TRAIN
     norms = [torch.nn.utils.get_total_norm(step) for step in again.witness.stepped]
     assert max(norms) < 1.001e-2
@@ -143,14 +142,12 @@ def test_it_trains_and_validates_so_many_batches(fit, flags, batches, validation
     ("flags", "batches"), [({"min_epochs": 3}, [TRAIN] * 3), ({"min_steps": 10}, [TRAIN, TRAIN, 2])], ids=str
 )
 def test_nothing_stops_it_before_its_minimum(fit, flags, batches):
-    stopping = EarlyStopping("validation/loss", patience=1, min_delta=100)  # after the second epoch
-    assert fit(max_epochs=5, callbacks=[stopping]).witness.batches == [TRAIN] * 2
-    assert (
-        fit(
-            max_epochs=5, callbacks=[EarlyStopping("validation/loss", patience=1, min_delta=100)], **flags
-        ).witness.batches
-        == batches
-    )
+    def stopped(**more):
+        stopping = EarlyStopping("validation/loss", patience=1, min_delta=100)  # after the second epoch
+        return fit(max_epochs=5, callbacks=[stopping], **more).witness.batches
+
+    assert stopped() == [TRAIN] * 2
+    assert stopped(**flags) == batches
 
 
 @pytest.mark.parametrize(("share", "batches"), [(1, 1), (0.5, 1), (1.0, TEST), (0, 0)], ids=str)
@@ -159,8 +156,8 @@ def test_it_tests_and_predicts_so_many_batches(fit, share, batches):
     tested = ran.trainer.test(ran.model, ran.data, verbose=False)
     predicted = ran.trainer.predict(ran.model, ran.data.test_dataloader())
     assert len(predicted or ()) == batches
-    assert ran.trainer.num_test_batches == [batches]
-    assert len(tested[0] if tested else {}) == (4 if batches else 0)
+    assert ran.trainer.num_test_batches == [batches] * bool(batches)
+    assert ("test/loss" in tested[0] if tested else False) is bool(batches)
     assert all(rows.shape == (BATCH, 2) for rows in predicted or ())
 
 
@@ -204,7 +201,7 @@ def test_deterministic_runs_use_such_algorithms_and_end_the_same(fit, determinis
     def see():
         return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
-    one, other = (fit(max_epochs=2, deterministic=deterministic, see=see) for _ in range(2))
+    one, other = (fit(max_epochs=1, deterministic=deterministic, see=see) for _ in range(2))
     assert one.witness.seen == {(True, deterministic == "warn")}
     assert differing(one.weights, other.weights) == []
 
@@ -242,7 +239,8 @@ def test_numbers_have_the_precision_that_was_asked_for(fit, runs, monkeypatch, p
         return result
 
     monkeypatch.setattr(CASES[fit.case][0], "forward", watching)
-    ran = fit(precision=precision)
+    # AdamW divides by eps where a gradient is 0, and float16 has no 1e-8.
+    ran = fit(precision=precision, model={"optimizer_options": {"eps": 1e-4}})
     assert {parameter.dtype for parameter in ran.model.parameters()} == {weights}
     assert dtypes == {logits}
     first, last = ran.witness.gradients[0], ran.trainer.callback_metrics
@@ -263,16 +261,12 @@ def test_other_precisions_are_refused_by_lightning(fit, precision):
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch Profiler default schedule")
-@pytest.mark.parametrize(
-    ("profiler", "kind"),
-    [("simple", SimpleProfiler), ("advanced", AdvancedProfiler)]
-    + [pytest.param("pytorch", PyTorchProfiler, marks=pytest.mark.nightly)],
-)
-def test_profilers_see_the_training_steps(fit, profiler, kind):
-    trainer = fit(profiler=profiler).trainer
-    assert type(trainer.profiler) is kind
-    if kind is not PyTorchProfiler:  # it has summed up, and forgotten
-        assert "training_step" in trainer.profiler.summary()
+@pytest.mark.parametrize("profiler", ["simple", "advanced", pytest.param("pytorch", marks=pytest.mark.nightly)])
+def test_profilers_see_the_training_steps(fit, caplog, profiler):
+    with caplog.at_level("INFO", "lightning.pytorch"):
+        fit(profiler=profiler)
+    assert "FIT Profiler Report" in caplog.text
+    assert "training_step" in caplog.text
 
 
 def test_batchnorm_of_one_process_is_synchronised_with_none(fit):
@@ -345,10 +339,3 @@ def test_bar_and_summary_are_shown_if_asked(fit, capsys, wanted):
     said = capsys.readouterr()
     assert ("Epoch 0" in said.out + said.err) is wanted
     assert ("TransferNetwork" in said.out + said.err) is wanted
-
-
-@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed"])
-def test_strategies_that_cannot_work_are_refused(runs, strategy):
-    with pytest.raises((TransferError, ValueError, ModuleNotFoundError, RuntimeError)) as refusal:
-        runs.fit("tuning-images", strategy=strategy)
-    assert "\n\n" not in str(refusal.value)

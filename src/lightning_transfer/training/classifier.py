@@ -305,7 +305,7 @@ class Classifier(LightningModule):
         had_head = self.network.head is not None
         self._ensure_built()
         if stage == "fit":
-            refuse_callbacks(self.trainer, self.backbone)
+            refuse_callbacks(self.trainer)
             if not had_head:
                 copy_again(self.trainer, self, stage)
         data: Any = getattr(self.trainer, "datamodule", None)

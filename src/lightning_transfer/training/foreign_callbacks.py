@@ -9,31 +9,27 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from torch import nn
 
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.utils.lightning import find_callbacks
 
 
-def refuse_callbacks(trainer: Trainer, backbone: nn.Module) -> None:
-    """Refuse the callbacks that change frozen layers behind the module's back.
+def refuse_callbacks(trainer: Trainer) -> None:
+    """Refuse the callbacks that change frozen layers, or the names of parameters, behind the module's back.
 
     Raises:
-        ModuleError: There is one; says what to use instead.
+        ModuleError: There is one; says what to do instead.
     """
     for finetuning in find_callbacks(trainer, BaseFinetuning):
         raise ModuleError(
             f"{type(finetuning).__name__} unfreezes what this module keeps frozen, and forgets it when a run "
             'resumes: use FineTuningClassifier with StagedUnfreeze({0: ["head"], 5: ["block5"]}).'
         )
-    layers = set(backbone.modules())
-    for pruning in find_callbacks(trainer, ModelPruning):
-        # By its own set-up it knows them; where none were passed, they are all that there are.
-        if any(layer in layers for layer, _ in pruning._parameters_to_prune or ()):
-            raise ModuleError(
-                "ModelPruning would prune the backbone too: pass what to prune of the head, "
-                'parameters_to_prune=[(model.head.logits, "weight")], or prune the network after training.'
-            )
+    if find_callbacks(trainer, ModelPruning):
+        raise ModuleError(
+            "ModelPruning renames parameters while they train, and prunes what is frozen too: prune the trained "
+            "network instead, with torch.nn.utils.prune, after network.to(memory_format=torch.contiguous_format)."
+        )
 
 
 def copy_again(trainer: Trainer, module: LightningModule, stage: str) -> None:
