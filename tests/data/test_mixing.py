@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torchvision.transforms import v2
 
 from lightning_transfer import Augmentation, ImageFolderDataModule, ImageTableDataModule
+from lightning_transfer.data import sampler
 from lightning_transfer.data.dataset import AugmentedDataset
 from lightning_transfer.data.mixing import mixed, partner
 
@@ -131,6 +132,18 @@ def test_batches_workers_and_what_others_draw_do_not_enter(image_folder):
     torch.manual_seed(0)
     _ = module.train_dataloader().dataset[0, 1]
     assert torch.equal(torch.rand(3), drawn)
+
+
+def test_two_processes_see_what_one_sees(image_folder, monkeypatch):
+    module = data(image_folder)
+    alone = epoch_of(module.train_dataloader(), 1)
+    monkeypatch.setattr(sampler.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(sampler.dist, "get_world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(sampler.dist, "get_rank", lambda rank=rank: rank)
+        images, labels = epoch_of(module.train_dataloader(), 1)
+        assert torch.equal(images, alone[0][rank::2])
+        assert torch.equal(labels, alone[1][rank::2])
 
 
 def test_validation_and_test_images_stay_as_they_are(image_folder):
