@@ -150,16 +150,3 @@ def test_balanced_classes_weigh_the_rarer_one_more(quiet_trainer, image_folder):
     data.class_counts = lambda split: {"train": (18, 6)}[split]
     quiet_trainer(max_epochs=1).fit(model, data)
     torch.testing.assert_close(model.task.weight, torch.tensor([24 / 36, 2.0]))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"layer_decay": 0.0}, "layer_decay=0.0: wanted a factor above 0, at most 1"),
-        ({"layer_decay": 1.5}, "layer_decay=1.5"),
-        ({"scheduler_monitor": "loss"}, "scheduler_monitor='loss': wanted one of validation/loss, validation/acc"),
-    ],
-)
-def test_arguments_out_of_range_are_named(arguments, message):
-    with pytest.raises(ModuleError, match=message):
-        make(**arguments)

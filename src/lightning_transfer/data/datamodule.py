@@ -8,14 +8,13 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_transfer.data.arguments import one_of, positive
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.checks import skip_bad_images
 from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Target
@@ -29,6 +28,8 @@ from lightning_transfer.data.scan_cache import ScanCache, known_files
 from lightning_transfer.data.special_files import BitDepth, with_special_files
 from lightning_transfer.data.splitting import SHARES, with_test
 from lightning_transfer.errors import DataError
+from lightning_transfer.utils.arguments import one_of, positive
+from lightning_transfer.utils.given_arguments import given_arguments
 from lightning_transfer.utils.machine import usable_cores
 
 OnBadImage = Literal["error", "skip"]
@@ -174,6 +175,14 @@ class ImageDataModule(LightningDataModule):
         module = copy.copy(self)
         module._index = self._without_duplicates(index)
         return module
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What this data module was made with, as plain values, by which a resumed run tells what has changed.
+
+        Left out is what does not change the batches.
+        """
+        return given_arguments(self, ("index", "num_workers", "left_out_report", "use_cache"))
 
     @property
     def class_names(self) -> tuple[str, ...]:

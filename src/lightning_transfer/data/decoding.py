@@ -18,10 +18,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
-from lightning_transfer.data.arguments import one_of
 from lightning_transfer.data.formats import frames_of, open_header, open_regular
 from lightning_transfer.data.jpeg import open_reduced
 from lightning_transfer.errors import DataError
+from lightning_transfer.utils.arguments import one_of
 
 Resize = Literal["squash", "crop"]
 BIT_DEPTHS = (8, 10, 12, 14, 16)

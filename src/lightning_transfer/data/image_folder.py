@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lightning_transfer.data.arguments import one_of
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.folder import scan_folder
 from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.data.labels_from_names import PATTERN
 from lightning_transfer.data.splitting import SHARES
+from lightning_transfer.utils.arguments import one_of
 
 LabelFrom = Literal["folder", "name"]
 

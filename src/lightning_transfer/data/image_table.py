@@ -52,7 +52,7 @@ class ImageTableDataModule(ImageDataModule):
         super().__init__(index=None, **kwargs)
         self.table = Path(table)
         self.root = None if root is None else Path(root)
-        self.columns = Columns(path_column, label_column, split_column)
+        self.path_column, self.label_column, self.split_column = path_column, label_column, split_column
         self.separator = separator
         self.split = split
         self.split_seed = split_seed
@@ -63,4 +63,5 @@ class ImageTableDataModule(ImageDataModule):
         Raises:
             DataError: It cannot be used; names the line.
         """
-        return read_table(self.table, self.root, self.columns, self.separator, self.split, self.split_seed)
+        columns = Columns(self.path_column, self.label_column, self.split_column)
+        return read_table(self.table, self.root, columns, self.separator, self.split, self.split_seed)

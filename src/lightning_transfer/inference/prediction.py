@@ -14,7 +14,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lightning_transfer.data.arguments import positive
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
 from lightning_transfer.data.image_list import ImageList
 from lightning_transfer.errors import ModuleError, TransferError
@@ -33,6 +32,7 @@ from lightning_transfer.training.checkpoints import (
 )
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.training.data_contract import decoding_of
+from lightning_transfer.utils.arguments import positive
 
 
 @dataclass(frozen=True)

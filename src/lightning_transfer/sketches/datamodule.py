@@ -38,7 +38,8 @@ class SketchDataModule(ImageDataModule):
     ) -> None:
         super().__init__(index=None, **kwargs)
         self.root = Path(root)
-        self.sketches = SketchFolder(self.root, draw, dict(samples), self.image_size, drawing_seed)
+        self.samples, self.drawing_seed = dict(samples), drawing_seed
+        self.sketches = SketchFolder(self.root, draw, self.samples, self.image_size, drawing_seed)
 
     @property
     def boxes(self) -> dict[str, Box]:
