@@ -165,8 +165,8 @@ class Classifier(LightningModule):
         self._optimized_lr = self.lr
         self._resumes_between_epochs = True
         self._start: dict[str, Any] | None = None
-        self._checked_stages: set[str] = set()
         self._head_start: HeadStart | None = None
+        self._checked_stages: set[str] = set()
         # Random weights would take seconds to draw, only to be replaced.
         with meta_init() if files["init_from"] else nullcontext():
             pretrained = None if files["init_from"] else files["weights"]
@@ -308,9 +308,7 @@ class Classifier(LightningModule):
             self._set_task(task)
         names = getattr(data, "class_names", None)
         if self._head_start is not None:
-            self.class_names = self._head_start.name_classes(
-                self.head, names, self.hparams["task"] or "single_label"
-            )
+            self.class_names = self._head_start.name_classes(self.head, names, self.task_name)
             self._head_start = None
         self.class_names = checked_names(names, self.class_names)
         self.resize = getattr(data, "resize", self.resize)
@@ -423,11 +421,11 @@ class Classifier(LightningModule):
         checkpoint["resize"] = self.resize
         checkpoint.update(self.decoding)
         checkpoint["pretrained_weights"] = self.pretrained_weights
-        recorded = {
-            name: str(value) if isinstance(value, Path) else value  # read back as plain values alone
+        plain = {
+            name: str(value) if isinstance(value, Path) else value  # a subclass's; plain values alone are read
             for name, value in checkpoint["hyper_parameters"].items()
         }
-        checkpoint["hyper_parameters"] = {**recorded, "task": self.task_name, **dict.fromkeys(ORIGINS)}
+        checkpoint["hyper_parameters"] = {**plain, "task": self.task_name, **dict.fromkeys(ORIGINS)}
         checkpoint["train_scores"] = self._train_scores  # logged only after validation has saved
         checkpoint[DATA_KEY] = data_arguments(getattr(self._trainer, "datamodule", None))
 
