@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import PIL
 import torch
@@ -32,7 +32,7 @@ from lightning_transfer.features.manifest import FORMAT, Manifest, SplitManifest
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.features.writer import FeatureWriter
 from lightning_transfer.models.backbone import Backbone
-from lightning_transfer.utils.arguments import positive
+from lightning_transfer.utils.arguments import instance, one_of, path_text, positive
 from lightning_transfer.utils.files import sha256_of
 
 FeatureDtype = Literal["float16", "float32"]
@@ -70,11 +70,14 @@ def extract_features(
         The store, (C, h, w) an image.
 
     Raises:
-        StoreError: There is no room, a feature is not finite, or the backbone has no stages; or the store that is
-            there is damaged, or of other inputs than its name says.
+        StoreError: An argument of the wrong type or out of range; no room, a feature that is not finite, or no
+            stages in the backbone; or the store that is there is damaged, or of other inputs than its name says.
         DataError: The images are not usable; nothing is left behind.
     """
-    if not backbone.stage_names:
+    folder = Path(path_text("root", root, StoreError))
+    one_of("dtype", dtype, get_args(FeatureDtype), StoreError)
+    instance("images", images, ImageDataModule, StoreError)
+    if not instance("backbone", backbone, Backbone, StoreError).stage_names:
         raise StoreError("This backbone has no stage left, so its features are the images: split it further on.")
     images.prepare_data()
     images.setup("predict")
@@ -82,7 +85,7 @@ def extract_features(
     _check_views(views, images)
     manifest = _manifest(backbone, images, datasets, dtype, str(trainer.precision), views)
     name = f"{backbone.name}-{backbone.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
-    builder = StoreBuilder(Path(root) / name, manifest)
+    builder = StoreBuilder(folder / name, manifest)
     if builder.exists():
         rank_zero_info(f"The features are there: {builder.path}")
         # Several ranks must go the same way, so there rank 0 decides, in FeatureWriter.setup.
