@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lightning_transfer.data.csv import read_table
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.index import ImageIndex
 from lightning_transfer.data.splitting import SHARES, checked_shares
-from lightning_transfer.utils.arguments import path_text, whole_number
+from lightning_transfer.data.table_columns import Columns
+from lightning_transfer.utils.arguments import path_text, text, whole_number
 
 
 class ImageTableDataModule(ImageDataModule):
@@ -64,11 +66,9 @@ class ImageTableDataModule(ImageDataModule):
         Raises:
             DataError: It cannot be used; names the line.
         """
-        self.table = Path(path_text("table", table))
-        self.root = None if root is None else Path(path_text("root", root))
-        self.path_column = _text("path_column", path_column)
-        self.label_column = _text("label_column", label_column)
-        self.split_column = _text("split_column", split_column)
-        self.separator = _text("separator", separator)
-        self.split = checked_shares(split)
-        self.split_seed = whole_number("split_seed", split_seed)
+        columns = Columns(self.path_column, self.label_column, self.split_column)
+        return read_table(self.table, self.root, columns, self.separator, self.split, self.split_seed)
+
+
+def _text(name: str, value: str | None) -> str | None:
+    return None if value is None else text(name, value)
