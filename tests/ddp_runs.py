@@ -34,11 +34,11 @@ def adaptive() -> AdaptiveUnfreeze:
     return AdaptiveUnfreeze(["head", "last_conv", "block5"], patience=1, max_epochs_per_step=2, restore_best=True)
 
 
-class HoldBias(Callback):
+class HoldSqueeze(Callback):
     """Freezes something inside stages at each epoch's start, after the schedule has unfrozen them."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """All of a stage's own squeeze-and-excitation, whether it trains yet or not."""
+        """The first layer of each squeeze-and-excitation, whether its stage trains yet or not."""
         for name, parameter in pl_module.backbone.named_parameters():
             if ".fc1." in name:
                 parameter.requires_grad_(False)
@@ -50,7 +50,7 @@ def recipe() -> list[Callback]:
         ["head", "last_conv", "block5"], patience=1, max_epochs_per_step=1, restore_best=True, train_norm=False
     )
     averaging = EMAWeightAveraging(decay=0.9, update_starting_at_step=0)
-    return [averaging, unfreeze, HoldBias(), EarlyStopping("validation/loss", min_delta=9.0, patience=2)]
+    return [averaging, unfreeze, HoldSqueeze(), EarlyStopping("validation/loss", min_delta=9.0, patience=2)]
 
 
 def main(image_folder: Path, out: Path) -> None:
