@@ -88,14 +88,34 @@ def test_the_order_to_train_in_depends_on_seed_and_epoch_alone(image_folder):
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_evaluation_takes_the_images_in_order(image_folder, split):
+def test_evaluation_takes_the_images_in_order_and_validation_in_a_fixed_mixed_one(image_folder, split):
     data = make(image_folder)
-    loaders = {"validation": [data.val_dataloader()], "test": [data.test_dataloader(), data.predict_dataloader()]}
+    loaders = {
+        "validation": [
+            data.val_dataloader(),
+            data.loader("validation"),
+            make(image_folder, seed=9).val_dataloader(),
+        ],
+        "test": [data.test_dataloader(), data.predict_dataloader()],
+    }
     dataset = data.dataset(split)
-    expected = torch.stack([image for image, _ in dataset]), torch.tensor([label for _, label in dataset])
+    order = np.random.default_rng(0).permutation(12).tolist() if split == "validation" else range(12)
+    samples = [dataset[i] for i in order]
+    expected = torch.stack([image for image, _ in samples]), torch.tensor([label for _, label in samples])
     for loader in loaders[split]:
         assert same(epoch_of(loader, 0), expected)
         assert same(epoch_of(loader, 3), expected)
+
+
+def test_the_first_validation_images_are_of_all_classes(tmp_path):
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        for number in range(40):
+            Image.new("RGB", (8, 8), (number, ord(name), 0)).save(tmp_path / name / f"{number}.png")
+    data = make(tmp_path, batch_size=16, split=(0.4, 0.3, 0.3))
+    _, labels = next(iter(data.val_dataloader()))
+    assert set(labels.tolist()) == {0, 1, 2, 3}
+    assert data.index.splits["validation"].labels == tuple(label for label in range(4) for _ in range(12))
 
 
 def test_crop_and_squash_differ_and_the_size_is_kept(image_folder):
@@ -218,7 +238,7 @@ def test_a_custom_index_is_served_checked_and_cut_like_any_other(image_folder, t
     data.setup()
     assert (data.class_names, data.class_counts("train")) == (("even", "odd"), (2, 1))
     images, labels = next(iter(data.val_dataloader()))
-    assert (images.shape, labels.tolist()) == ((3, 3, 64, 64), [0, 1, 0])
+    assert (images.shape, sorted(labels.tolist())) == ((3, 3, 64, 64), [0, 0, 1])
 
     root = shutil.copytree(image_folder, tmp_path / "images")
     shutil.copyfile(root / "train/cats/cats.0.jpg", root / "train/cats/cats.1.jpg")

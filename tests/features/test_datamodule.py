@@ -34,16 +34,23 @@ def test_batches_are_features_and_labels(store):
     assert (data.class_names, data.num_classes) == (("cats", "dogs"), 2)
 
 
-def test_evaluation_is_in_the_stores_order(store):
+def test_evaluation_is_in_the_stores_order_and_validation_in_that_of_the_images_loader(store, image_folder):
     data = FeatureDataModule(str(store.path))
     with pytest.raises(StoreError, match=r"not open yet: call setup"):
         _ = data.store
     data.setup()
     assert (data.image_size, data.splits) == (64, ("train", "validation", "test"))
-    for loader, split in ((data.val_dataloader(), "validation"), (data.test_dataloader(), "test")):
+    mixed = np.random.default_rng(0).permutation(12)
+    for loader, split, order in (
+        (data.val_dataloader(), "validation", mixed),
+        (data.test_dataloader(), "test", range(12)),
+    ):
         features, labels = epoch(loader)
-        np.testing.assert_array_equal(features, store.features(split))
-        np.testing.assert_array_equal(labels, store.labels(split))
+        np.testing.assert_array_equal(features, store.features(split)[order])
+        np.testing.assert_array_equal(labels, store.labels(split)[order])
+    images = ImageFolderDataModule(str(image_folder), image_size=64, num_workers=0)
+    images.setup()
+    assert list(images.val_dataloader().dataset.indices) == list(data.val_dataloader().dataset.indices)
 
 
 def test_training_takes_every_sample_once_in_the_order_of_the_images_loader(store, image_folder):

@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, preci
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util import tensor_util
+from torch.utils.data import DataLoader
 
 from lightning_transfer import (
     ConfusionMatrix,
@@ -28,6 +29,7 @@ from lightning_transfer import (
     FirstLayerFilters,
     FrozenBackboneClassifier,
     Hyperparameters,
+    ImageFolderDataModule,
     ModelGraph,
     PrecisionRecall,
     StagedUnfreeze,
@@ -50,6 +52,12 @@ def events(folder):
 
 def image(found, tag):
     return Image.open(io.BytesIO(found.Images(tag)[-1].encoded_image_string))
+
+
+def pixels_of(images):
+    """The validation images in the order of their files."""
+    validation = images.dataset("validation")
+    return torch.stack([validation[i][0] for i in range(len(validation))])
 
 
 def model_of(regime, weights_file, **arguments):
@@ -102,8 +110,7 @@ def runs(image_folder, weights_file, tmp_path_factory):
             trainer.fit(model, data)
         modes = {name: part.training for name, part in model.named_modules()}
         with torch.no_grad():
-            model.eval()
-            logits = torch.cat([model(batch) for batch, _ in images.val_dataloader()])
+            logits = model.eval()(pixels_of(images))
         folder, pngs = (Path(logger.log_dir) for logger in trainer.loggers)
         made = {name: given for name, (given,) in made.items()}
         found[regime] = Run(folder, pngs / "figures", model, logits.softmax(1), modes, made)
@@ -127,7 +134,8 @@ def run(request, runs):
     return runs[request.param]
 
 
-LABELS = [0] * 6 + [1] * 6
+LABELS = [0] * 6 + [1] * 6  # of the validation images, in the order of their files
+ORDER = np.random.default_rng(0).permutation(12)  # in which they are validated
 IMAGES = {
     "learning_curves",  # of History
     "confusion_matrix",
@@ -189,18 +197,19 @@ def test_the_projector_has_the_features_and_who_they_are_of(run, image_folder):
     rows = list(csv.DictReader((place / "metadata.tsv").read_text().splitlines(), delimiter="\t"))
     files = [f"validation/{name}/{name}.{i}.jpg" for name in ("cats", "dogs") for i in range(6)]
     names = np.array(["cats", "dogs"])
-    assert [row["file"] for row in rows] == files
-    assert [row["truth"] for row in rows] == names[LABELS].tolist()
-    assert [row["prediction"] for row in rows] == names[run.probabilities.argmax(1)].tolist()
-    images = images_of(image_folder, image_size=64).dataset("validation")
+    assert [row["file"] for row in rows] == [files[i] for i in ORDER]
+    assert [row["truth"] for row in rows] == names[LABELS][ORDER].tolist()
+    assert [row["prediction"] for row in rows] == names[run.probabilities.argmax(1)][ORDER].tolist()
+    images = images_of(image_folder, image_size=64)
     with torch.no_grad():
-        expected = run.model.backbone.eval()(torch.stack([images[i][0] for i in range(12)])).mean((2, 3))
+        expected = run.model.backbone.eval()(pixels_of(images)[ORDER]).mean((2, 3))
     found = np.loadtxt(place / "tensors.tsv", delimiter="\t")
     np.testing.assert_allclose(found, expected, atol=2e-2, rtol=2e-2)  # a store's are float16
     with Image.open(place / "sprite.png") as sprite:
         assert sprite.size == (4 * 48, 4 * 48)
         corner = np.asarray(sprite.convert("RGB"))[:48, :48]
-    np.testing.assert_allclose(corner, np.asarray(images.image(0).resize((48, 48))), atol=1)
+    first = images.dataset("validation").image(int(ORDER[0]))
+    np.testing.assert_allclose(corner, np.asarray(first.resize((48, 48))), atol=1)
     assert "sprite" in (run.folder / "projector_config.pbtxt").read_text()
 
 
@@ -269,6 +278,65 @@ def test_wrong_images_are_the_most_certain_of_the_wrong_ones(run, image_folder):
     first = next(i for i in wrong if f"{names[LABELS[i]]}.{i % 6}.jpg" == found[0][0])
     np.testing.assert_array_equal(shown[0], np.asarray(images.image(first)))
     assert image(events(run.folder), "wrong_images").size[0] == 880
+
+
+@pytest.mark.parametrize("regime", [FeatureClassifier, FrozenBackboneClassifier])
+def test_of_a_part_of_the_validation_images_each_has_its_own_name(
+    regime, quiet_trainer, image_folder, weights_file, tmp_path, monkeypatch
+):
+    galleries = recorded(monkeypatch, "gallery")
+    images = images_of(image_folder, image_size=64, augmentation=None)
+    model = model_of(regime, weights_file, lr=1e-9)
+    logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
+    arguments = {"limit_val_batches": 1, "limit_train_batches": 1, "max_epochs": 1, "log_every_n_steps": 1}
+    trainer = quiet_trainer(callbacks=[WrongImages(), FeatureProjector()], logger=logger, **arguments)
+    data = images
+    if regime is FeatureClassifier:
+        data = FeatureDataModule(
+            extract_features(trainer, model.backbone, images, root=tmp_path), batch_size=5, images=images
+        )
+    trainer.fit(model, data)
+    with torch.no_grad():
+        taken = model.eval()(pixels_of(images)).argmax(1).tolist()
+    files = {Path(path).name: i for i, path in enumerate(images.dataset("validation").samples.paths)}
+    (table,) = tmp_path.rglob("metadata.tsv")
+    rows = list(csv.DictReader(table.read_text().splitlines(), delimiter="\t"))
+    validated = [files[Path(row["file"]).name] for row in rows]
+    assert validated == ORDER[:5].tolist()
+    names = ("cats", "dogs")
+    for row, i in zip(rows, validated, strict=True):
+        assert (row["truth"], row["prediction"]) == (names[LABELS[i]], names[taken[i]])
+    ((shown, captions, title),) = galleries
+    wrong = {i for i in validated if LABELS[i] != taken[i]}
+    assert wrong
+    assert {files[caption.split("\n")[0]] for caption in captions} == wrong
+    assert title.startswith(f"{len(wrong)} of 5 ")
+    for image, caption in zip(shown, captions, strict=True):
+        name = caption.split("\n")[0]
+        np.testing.assert_array_equal(image, np.asarray(images.dataset("validation").image(files[name])))
+
+
+def test_other_peoples_order_is_kept(quiet_trainer, image_folder, weights_file, tmp_path, monkeypatch):
+    """A subclass serves the validation images in the order of their files."""
+
+    class InOrder(ImageFolderDataModule):
+        def val_dataloader(self):
+            return DataLoader(self.dataset("validation"), batch_size=5)
+
+    galleries = recorded(monkeypatch, "gallery")
+    images = InOrder(str(image_folder), image_size=64, batch_size=5, num_workers=0)
+    trainer = quiet_trainer(
+        callbacks=[WrongImages()], logger=CSVLogger(tmp_path), max_epochs=1, log_every_n_steps=1
+    )
+    model = model_of(FrozenBackboneClassifier, weights_file, lr=1e-9)
+    trainer.fit(model, images)
+    with torch.no_grad():
+        taken = model.eval()(pixels_of(images)).argmax(1).tolist()
+    paths = images.dataset("validation").samples.paths
+    wrong = {Path(path).name for i, path in enumerate(paths) if LABELS[i] != taken[i]}
+    ((_, captions, _),) = galleries
+    assert wrong
+    assert {caption.split("\n")[0] for caption in captions} == wrong
 
 
 def test_the_matrix_counts_every_validation_image(run):
@@ -353,13 +421,12 @@ def test_the_projector_takes_the_last_epochs_features_wherever_that_is(
     trainer.fit(model, images_of(image_folder, image_size=64))
     assert trainer.current_epoch == (1 if stop else 3)
     (table,) = tmp_path.rglob("tensors.tsv")
-    images = images_of(image_folder, image_size=64).dataset("validation")
     with torch.no_grad():
-        expected = model.backbone.eval()(torch.stack([images[i][0] for i in range(12)])).mean((2, 3))
+        pixels = pixels_of(images_of(image_folder, image_size=64))
+        expected = model.backbone.eval()(pixels[ORDER]).mean((2, 3))
     np.testing.assert_allclose(np.loadtxt(table), expected, atol=1e-3)
 
 
-@pytest.mark.filterwarnings("ignore:No (negative|positive) samples")  # one batch, of one class
 def test_a_trial_run_plots_nothing(quiet_trainer, image_folder, tmp_path, weights_file):
     logger = TensorBoardLogger(tmp_path, default_hp_metric=False)
     trainer = quiet_trainer(callbacks=Plots().callbacks(), logger=logger, fast_dev_run=True)

@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from sklearn.utils.class_weight import compute_class_weight
 
-from lightning_transfer.errors import ModuleError
+from lightning_transfer import StagedUnfreeze
+from lightning_transfer.errors import ModuleError, TrainingError
 from lightning_transfer.training.task import EpochScores, MultiLabelTask, Task
+from runs import fine_tuning, finished, images_of
 
 
 @pytest.fixture
@@ -155,3 +157,116 @@ def test_weights_of_several_labels_multiply_the_positives(batch):
     expected = F.binary_cross_entropy_with_logits(logits, hot, pos_weight=torch.tensor([1.0, 2.0, 3.0]))
     loss = MultiLabelTask(3, class_weights=[1.0, 2.0, 3.0]).training_loss(logits, hot)
     torch.testing.assert_close(loss, expected)
+
+
+def scores_of(task, logits, labels):
+    scores = EpochScores("validation", task, task.loss)
+    scores.add(logits, labels)
+    return {name.partition("/")[2]: value.item() for name, value in scores.compute().items()}
+
+
+@pytest.mark.parametrize("present", [(0, 1), (0, 2, 3), (1, 2, 3, 4)])
+def test_auroc_is_a_mean_over_the_classes_that_are_there(present):
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor(present)[torch.randint(len(present), (900,), generator=generator)]
+    logits = torch.randn(900, 5, generator=generator) + F.one_hot(labels, 5)
+    probabilities = logits.softmax(dim=1)
+    expected = np.mean([roc_auc_score(labels == label, probabilities[:, label]) for label in present])
+    assert scores_of(Task(5), logits, labels)["auroc"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_auroc_of_several_labels_is_a_mean_over_those_that_some_have_and_others_have_not():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(2, (60, 4), generator=generator).float()
+    labels[:, 1], labels[:, 3] = 0, 1
+    logits = torch.randn(60, 4, generator=generator) + labels
+    expected = roc_auc_score(labels[:, [0, 2]], logits.sigmoid()[:, [0, 2]])
+    assert scores_of(MultiLabelTask(4), logits, labels)["auroc"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_auroc_that_is_not_defined_is_no_score():
+    logits = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    assert scores_of(Task(2), logits, torch.zeros(9, dtype=torch.long)).keys() == {"loss", "accuracy", "f1"}
+    labels = torch.tensor([0.0, 1.0]).expand(9, 2)
+    assert scores_of(MultiLabelTask(2), logits, labels).keys() == {"loss", "accuracy", "f1"}
+
+
+@pytest.mark.parametrize("sureness", [5.0, 30.0])
+def test_auroc_of_a_network_that_is_certain_and_right_is_one(sureness):
+    """Its probabilities lie beyond all thresholds."""
+    labels = torch.arange(6) % 3
+    logits = sureness * F.one_hot(labels, 3)
+    assert scores_of(Task(3), logits, labels)["auroc"] == 1
+    hot = F.one_hot(labels, 3).float()
+    assert scores_of(MultiLabelTask(3), 2 * sureness * hot - sureness, hot)["auroc"] == 1
+    logits[0] = sureness * torch.tensor([0, 1, 0])  # certain, and wrong
+    expected = roc_auc_score(labels, logits.double().softmax(dim=1).round(decimals=9), multi_class="ovr")
+    assert scores_of(Task(3), logits, labels)["auroc"] == pytest.approx(expected, abs=2e-3)
+
+
+def test_f1_leaves_out_classes_that_nothing_is_and_nothing_is_taken_for():
+    labels, taken = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0, 1, 1, 1, 3])
+    logits = 9.0 * F.one_hot(taken, 5)
+    assert scores_of(Task(5), logits, labels)["f1"] == pytest.approx(f1_score(labels, taken, average="macro"))
+    hot, taken = torch.tensor([[1, 0, 0], [1, 1, 0]]), torch.tensor([[1, 0, 0], [0, 1, 0]])
+    expected = f1_score(hot, taken, average="macro", zero_division=0)
+    assert scores_of(MultiLabelTask(3), 18.0 * taken - 9, hot.float())["f1"] == pytest.approx(expected)
+
+
+DDP = """
+import sys, torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from lightning_transfer.training.task import EpochScores, Task
+
+def work(rank, folder):
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    logits, labels, alone = torch.load(f"{folder}/batch.pt")
+    found = []
+    for mine in (labels == rank, (labels == 0) & (torch.arange(len(labels)) // 2 % 2 == rank)):
+        scores = EpochScores("validation", task := Task(3), task.loss)
+        scores.add(logits[mine], labels[mine])
+        found.append(scores.compute())
+    torch.save(found, f"{folder}/{rank}.pt")
+
+if __name__ == "__main__":
+    mp.spawn(work, (sys.argv[1],), nprocs=2)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_of_one_class_each_score_as_one(tmp_path):
+    labels = torch.arange(30) % 2
+    logits = torch.randn(30, 3, generator=torch.Generator().manual_seed(0)) + F.one_hot(labels, 3)
+    torch.save((logits, labels, None), tmp_path / "batch.pt")
+    (tmp_path / "ddp.py").write_text(DDP)
+    done = finished(tmp_path / "ddp.py", tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    joint = scores_of(Task(3), logits, labels)
+    for rank in (0, 1):
+        found, of_one_class = torch.load(tmp_path / f"{rank}.pt")
+        assert {name.partition("/")[2]: value.item() for name, value in found.items()} == pytest.approx(joint)
+        assert of_one_class.keys() == {"validation/loss", "validation/accuracy", "validation/f1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scheduler": "plateau"}, r"scheduler_monitor=validation/auroc is not defined .*limit_val_batches"),
+        ({}, ""),
+    ],
+)
+def test_a_plateau_of_what_is_not_defined_says_so(image_folder, quiet_trainer, options, message):
+    """Of one validation image; what watches nothing goes on, and nothing is logged."""
+    images = images_of(image_folder, batch_size=1, augmentation=None)
+    model = fine_tuning(backbone="squeezenet1_1", scheduler_monitor="validation/auroc", **options)
+    trainer = quiet_trainer(
+        max_epochs=1, limit_val_batches=1, limit_train_batches=2, callbacks=[StagedUnfreeze({0: ["head"]})]
+    )
+    if message:
+        with pytest.raises(TrainingError, match=message):
+            trainer.fit(model, images)
+        return
+    trainer.fit(model, images)
+    assert "validation/accuracy" in trainer.callback_metrics
+    assert "validation/auroc" not in trainer.callback_metrics

@@ -42,13 +42,15 @@ def test_what_is_no_number_is_named(value):
 
 def test_limits_of_numbers():
     assert number("dropout", 0, least=0, below=1) == 0
-    with pytest.raises(DataError, match=r"^dropout=1: wanted a number from 0 and below 1\.$"):
+    with pytest.raises(DataError, match=r"^dropout=1: wanted a number from 0, below 1\.$"):
         number("dropout", 1, least=0, below=1)
+    with pytest.raises(DataError, match=r"^share=2: wanted a number above 0, up to 1\.$"):
+        number("share", 2, above=0, most=1)
     with pytest.raises(DataError, match=r"^lr=0: wanted a number above 0\.$"):
         number("lr", 0, above=0)
-    with pytest.raises(DataError, match=r"^share=-0\.1: wanted a number from 0 and up to 1\.$"):
+    with pytest.raises(DataError, match=r"^share=-0\.1: wanted a number from 0 to 1\.$"):
         number("share", -0.1, least=0, most=1)
-    with pytest.raises(DataError, match="up to 1"):
+    with pytest.raises(DataError, match="wanted a number from 0 to 1"):
         number("share", 1.1, least=0, most=1)
 
 

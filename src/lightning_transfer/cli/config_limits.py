@@ -44,7 +44,7 @@ def refuse_functions(config: Any) -> None:
         config = vars(config)
     if isinstance(config, Mapping):
         path = config.get("class_path")
-        named = _loaded(path) if isinstance(path, str) else None
+        named = loaded(path) if isinstance(path, str) else None
         for part in (named, *config.values()):
             refuse_functions(part)
     elif isinstance(config, list | tuple | set | frozenset):
@@ -55,7 +55,7 @@ def refuse_functions(config: Any) -> None:
         raise UsageError(f"{name} is a function: a config names classes alone.")
 
 
-def _loaded(path: str) -> Any:
+def loaded(path: str) -> Any:
     """Return what a dotted name stands for, if its module is loaded; nothing is imported."""
     module, _, name = path.rpartition(".")
     names = [name]

@@ -6,11 +6,13 @@ Shapes: K classes, N samples.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -20,7 +22,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_auroc
+from torchmetrics.functional.classification import binary_auroc
 
 from lightning_transfer.callbacks.history import History
 from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
@@ -138,7 +140,7 @@ class Run:
         np.savez(self.folder / "predictions.npz", labels=labels, probabilities=probabilities)
         outcome = {
             "accuracy": float((probabilities.argmax(dim=1) == labels).float().mean()),
-            "auroc": float(multiclass_auroc(probabilities, labels, probabilities.shape[1])),
+            "auroc": mean_auroc(probabilities, labels),
             "trainable_parameters": trainable,
             "images_per_second": len(self.images.dataset("train")) * self.epochs / history.seconds,
             "seconds": seconds,
@@ -207,6 +209,19 @@ def by_thirds(stage_names: tuple[str, ...], epochs: int) -> dict[int, list[str]]
     if middle := list(order[third : 2 * third]):
         schedule.setdefault(epochs // 3, []).extend(middle)
     return schedule
+
+
+def mean_auroc(probabilities: Tensor, labels: Tensor) -> float:
+    """Return the mean AUROC of the classes that are there; NaN for images of one class, where none is defined.
+
+    >>> round(mean_auroc(torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]]), torch.tensor([0, 1])), 3)
+    1.0
+    """
+    classes = sorted(set(labels.tolist()))
+    if len(classes) < 2:
+        return math.nan
+    areas = [float(binary_auroc(probabilities[:, label], (labels == label).long())) for label in classes]
+    return mean(areas)
 
 
 def _forget_peak_memory() -> None:

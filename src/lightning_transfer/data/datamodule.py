@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, get_args
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lightning_transfer.data.augmentation import Augmentation
 from lightning_transfer.data.checks import skip_bad_images
@@ -21,9 +21,10 @@ from lightning_transfer.data.dataset import AugmentedDataset, ImageDataset, Targ
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
 from lightning_transfer.data.duplicates import drop_duplicates, refuse_duplicates
 from lightning_transfer.data.index import SPLITS, ImageIndex
+from lightning_transfer.data.last_batch import drops_last
 from lightning_transfer.data.left_out import tell
+from lightning_transfer.data.order import in_order
 from lightning_transfer.data.same_index import has_others, same_index
-from lightning_transfer.data.sampler import EpochIndexSampler, EpochSampler
 from lightning_transfer.data.scan_cache import ScanCache, known_files
 from lightning_transfer.data.special_files import BitDepth, with_special_files
 from lightning_transfer.data.splitting import SHARES, with_test
@@ -235,15 +236,13 @@ class ImageDataModule(LightningDataModule):
         return split
 
     def loader(self, split: str, shuffle: bool = False, augmentation: Augmentation | None = None) -> Loader:
-        """Make a loader of one split; order and augmentation depend on seed and epoch alone."""
+        """Make a loader of one split; order and augmentation depend on seed and epoch alone.
+
+        Without `shuffle` the images are in order, those of validation in a fixed mixed one, see `FixedOrder`.
+        """
         images = self.dataset(split)
-        dataset: Dataset[tuple[Tensor, Target]] = images
-        sampler = EpochSampler(len(images), self.seed, shuffle)
-        if augmentation is not None:
-            dataset = AugmentedDataset(images, augmentation, self.seed)
-            sampler = EpochIndexSampler(len(images), self.seed, shuffle)
-        if shuffle:
-            sampler.follow(self.trainer)
+        changed = images if augmentation is None else AugmentedDataset(images, augmentation, self.seed)
+        dataset, sampler = in_order(changed, self.trainer, split, self.seed, shuffle)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -251,6 +250,7 @@ class ImageDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            drop_last=shuffle and drops_last(self.trainer, len(images), self.batch_size),
         )
 
     def train_dataloader(self) -> Loader:
@@ -258,7 +258,7 @@ class ImageDataModule(LightningDataModule):
         return self.loader("train", shuffle=True, augmentation=self.augmentation)
 
     def val_dataloader(self) -> Loader:
-        """The validation split, in order."""
+        """The validation split, in a fixed mixed order."""
         return self.loader("validation")
 
     def test_dataloader(self) -> Loader:

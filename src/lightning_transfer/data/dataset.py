@@ -6,6 +6,7 @@ Shapes: H W image, K classes.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -21,12 +22,14 @@ from lightning_transfer.data.decoding import (
     to_tensor,
 )
 from lightning_transfer.data.index import ImageIndex
+from lightning_transfer.data.mixing import mixed, partner
+from lightning_transfer.data.sampler import Place, epoch_and_index
 
 Target = int | Tensor
 
 
 class ImageDataset(Dataset[tuple[Tensor, Target]]):
-    """The images of one split: item i is ((3, H, W) uint8, label).
+    """The images of one split: item i, in any epoch, is ((3, H, W) uint8, label).
 
     The label is a class index, or (K,) float32 of zeros and ones in a multi-label index.
 
@@ -83,14 +86,18 @@ class ImageDataset(Dataset[tuple[Tensor, Target]]):
         multi_hot[list(label)] = 1
         return multi_hot
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+    def __getitem__(self, place: Place) -> tuple[Tensor, Target]:
+        _, index = epoch_and_index(place)
         return to_tensor(self.image(index)), self.target(index)
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, Target]]):
     """The images of one split, changed in each epoch: item (epoch, i) is ((3, H, W) uint8, label).
 
-    The epoch comes with the index, because persistent worker processes have no other way to learn it.
+    Where the augmentation mixes images, a label is (K,) float32 probabilities, and an item takes two images.
+
+    The epoch comes with the index, because persistent worker processes have no other way to learn it. Item i is
+    that of epoch 0.
     """
 
     def __init__(self, images: ImageDataset, augmentation: Augmentation, seed: int) -> None:
@@ -101,10 +108,21 @@ class AugmentedDataset(Dataset[tuple[Tensor, Target]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[Tensor, Target]:
-        epoch, index = place
-        image = self.augmentation(self.images.image(index), [self.seed, epoch, index])
-        return to_tensor(image), self.images.target(index)
+    def __getitem__(self, place: Place) -> tuple[Tensor, Target]:
+        epoch, index = epoch_and_index(place)
+        if not self.augmentation.mixes:
+            return self._alone(epoch, index), self.images.target(index)
+        seed = [self.seed, epoch, index]
+        pair = (index, partner(len(self), seed))
+        images = torch.stack([self._alone(epoch, each) for each in pair])
+        return mixed(self.augmentation, images, torch.stack([self._probabilities(each) for each in pair]), seed)
+
+    def _alone(self, epoch: int, index: int) -> Tensor:
+        return to_tensor(self.augmentation(self.images.image(index), [self.seed, epoch, index]))
+
+    def _probabilities(self, index: int) -> Tensor:
+        target = torch.as_tensor(self.images.target(index))
+        return target if target.ndim else F.one_hot(target, self.images.num_classes).float()
 
 
 class View(Dataset[tuple[Tensor, Target]]):

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch.distributed as dist
 from lightning.pytorch import Trainer
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DistributedSampler, SequentialSampler
+
+Place = int | tuple[int, int]  # of a sample: (epoch, index); an index alone is in epoch 0
 
 
 class EpochSampler(DistributedSampler[Any]):
@@ -67,3 +69,23 @@ class EpochIndexSampler(EpochSampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Iterate over this rank's share of the current epoch."""
         return ((self.epoch, index) for index in super().__iter__())
+
+
+class InOrderSampler(EpochSampler, SequentialSampler):
+    """The samples in their own order, for evaluation, shared out among the ranks, each sample once.
+
+    Lightning leaves it in place: under `overfit_batches` since it is a SequentialSampler, under several processes
+    since it is a DistributedSampler.
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        super().__init__(num_samples, shuffle=False)
+
+
+def epoch_and_index(place: Place) -> tuple[int, int]:
+    """Return the epoch and the index of a sample that is asked for.
+
+    >>> epoch_and_index((3, 7)), epoch_and_index(7)
+    ((3, 7), (0, 7))
+    """
+    return place if isinstance(place, tuple) else (0, place)

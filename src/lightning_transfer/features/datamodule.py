@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_transfer.data.datamodule import ImageDataModule
-from lightning_transfer.data.sampler import EpochIndexSampler
+from lightning_transfer.data.last_batch import drops_last
+from lightning_transfer.data.order import in_order
+from lightning_transfer.data.sampler import Place, epoch_and_index
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.utils.given_arguments import given_arguments
@@ -29,8 +31,8 @@ class FeatureDataset(Dataset[Batch]):
 
     Labels are (B,) int64, of a multi-label store (B, K) float32.
 
-    Samples are asked for as (epoch, index): epoch e has view e mod V. Only what a batch holds is read, unless all
-    is to be kept in memory.
+    Samples are asked for as (epoch, index): epoch e has view e mod V; an index alone is in epoch 0. Only what a
+    batch holds is read, unless all is to be kept in memory.
     """
 
     def __init__(self, store: FeatureStore, split: str, in_memory: bool = False) -> None:
@@ -42,10 +44,10 @@ class FeatureDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitems__(self, places: list[tuple[int, int]]) -> Batch:
+    def __getitems__(self, places: list[Place]) -> Batch:
         """Fetch a batch; DataLoader calls this instead of `__getitem__` for each sample."""
-        epoch, _ = places[0]  # a batch is of one epoch
-        indices = np.array([index for _, index in places])
+        epochs, indices = np.array([epoch_and_index(place) for place in places]).T
+        epoch = int(epochs[0])  # a batch is of one epoch
         # In the order of the file, which a disk likes better, and then in the batch's.
         order = indices.argsort()
         features = np.empty((len(indices), *self.views[0].shape[1:]), self.views[0].dtype)
@@ -193,23 +195,27 @@ class FeatureDataModule(LightningDataModule):
         return tuple(np.bincount(labels, minlength=self.num_classes).tolist())
 
     def loader(self, split: str, shuffle: bool = False) -> DataLoader[Batch]:
-        """Make a loader of one split, shuffled by (seed, epoch) or in order.
+        """Make a loader of one split, in the order in which `ImageDataModule` serves its images.
 
         Reading is a copy out of the page cache, for which a worker process would cost more than it saves.
         """
-        dataset = FeatureDataset(self.store, split, self.in_memory)
-        sampler = EpochIndexSampler(len(dataset), self.seed, shuffle)
-        if shuffle:
-            sampler.follow(self.trainer)
+        features = FeatureDataset(self.store, split, self.in_memory)
+        dataset, sampler = in_order(features, self.trainer, split, self.seed, shuffle)
         # By keyword: Lightning makes a new loader for predict, from the arguments by name.
-        return DataLoader(dataset, batch_size=self.batch_size, sampler=sampler, collate_fn=_as_it_is)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=_as_it_is,
+            drop_last=shuffle and drops_last(self.trainer, len(features), self.batch_size),
+        )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """The training split, shuffled."""
         return self.loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split, in order."""
+        """The validation split, in a fixed mixed order."""
         return self.loader("validation")
 
     def test_dataloader(self) -> DataLoader[Batch]:

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from lightning_transfer.features.manifest import FORMAT, Manifest, SplitManifest
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.features.writer import FeatureWriter
 from lightning_transfer.models.backbone import Backbone
+from lightning_transfer.utils.arguments import positive
 from lightning_transfer.utils.files import sha256_of
 
 FeatureDtype = Literal["float16", "float32"]
@@ -123,11 +123,19 @@ def _opened(builder: StoreBuilder) -> FeatureStore:
 
 
 def _check_views(views: int, images: ImageDataModule) -> None:
-    if views < 1:
-        raise StoreError(f"views={views}: wanted a whole number from 1 on.")
-    if views > 1 and images.augmentation is None:
+    if positive("views", views, StoreError) == 1:
+        return
+    augmentation = images.augmentation
+    if augmentation is None:
         raise StoreError(
             f"views={views} of each training image would be all the same: the data has no augmentation."
+        )
+    if augmentation.mixes:
+        raise StoreError(
+            f"views={views} with augmentation.mixup={augmentation.mixup:g} and cutmix={augmentation.cutmix:g}: a "
+            "store keeps one label for each image, and these would be mixtures. Switch both off "
+            "(--data.augmentation.mixup 0 --data.augmentation.cutmix 0; erase and trivial may stay), or train on "
+            "images instead of stored features (--features.root null)."
         )
 
 
@@ -189,7 +197,7 @@ def _manifest(
     if images.max_pixels != MAX_PIXELS:  # a large JPEG may be decoded at another scale
         recipe["max_pixels"] = images.max_pixels
     if views > 1 and images.augmentation is not None:
-        recipe["views"] = {"number": views, "seed": images.seed, **asdict(images.augmentation)}
+        recipe["views"] = {"number": views, "seed": images.seed, **images.augmentation.recipe()}
     named = json.dumps({**recipe, "class_names": images.class_names}, sort_keys=True)
     return Manifest(
         fingerprint=hashlib.sha256(named.encode()).hexdigest(),

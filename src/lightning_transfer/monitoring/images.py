@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from torch import Tensor
 
+from lightning_transfer.data.order import FixedOrder
 from lightning_transfer.errors import CallbackError
 
 
@@ -22,9 +24,11 @@ class Samples(Protocol):
 
 
 class Images(Protocol):
-    """What the data module's `dataset("validation")` gives: images by index, in the order of validation."""
+    """Images by index, in the order of validation."""
 
-    samples: Samples
+    @property
+    def samples(self) -> Samples:
+        """Their files."""
 
     def __len__(self) -> int: ...
 
@@ -34,8 +38,42 @@ class Images(Protocol):
         """Return one image, as it goes into the network."""
 
 
+@dataclass(frozen=True)
+class Paths:
+    """N files."""
+
+    paths: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Reordered:
+    """Images in another order: item i is item `order[i]` of `images`."""
+
+    images: Images
+    order: Sequence[int]
+
+    @property
+    def samples(self) -> Paths:
+        """Their files."""
+        paths = self.images.samples.paths
+        return Paths([paths[index] for index in self.order])
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[self.order[index]]
+
+    def image(self, index: int) -> Image.Image:
+        """Return one image, as it goes into the network."""
+        return self.images.image(self.order[index])
+
+
 def validation_images(trainer: Trainer, wanted_by: str) -> Images:
     """Return the images of the data module, or those of the features it serves (its attribute `images`).
+
+    They are those of `dataset("validation")`, in the order in which the Trainer's loader serves them: that of a
+    `FixedOrder`, as the data modules of this library have it, else their own.
 
     Raises:
         CallbackError: It has none.
@@ -43,12 +81,14 @@ def validation_images(trainer: Trainer, wanted_by: str) -> Images:
     data: Any = getattr(trainer, "datamodule", None)
     images = getattr(data, "images", data)
     if not hasattr(images, "dataset"):
-        served = "the loaders passed to fit have" if data is None else f"{type(data).__name__} has"
+        owner = "the loaders passed to fit have" if data is None else f"{type(data).__name__} has"
         raise CallbackError(
-            f"{wanted_by} shows validation images, and {served} none: pass a data module with dataset(split), "
+            f"{wanted_by} shows validation images, and {owner} none: pass a data module with dataset(split), "
             "as those of this library are, or FeatureDataModule(store, images=…), or leave the callback out."
         )
-    return cast(Images, images.dataset("validation"))
+    found = cast(Images, images.dataset("validation"))
+    served: Any = getattr(getattr(trainer, "val_dataloaders", None), "dataset", None)
+    return Reordered(found, served.indices) if isinstance(served, FixedOrder) else found
 
 
 def evenly(count: int, total: int) -> list[int]:

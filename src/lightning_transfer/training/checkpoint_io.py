@@ -21,6 +21,8 @@ from lightning_transfer.utils.files import remove_parts, sha256_of, sync, whole_
 
 # How torch names what it does not unpickle.
 NOT_PLAIN = re.compile(r"Unsupported (?:global|class|operand)\S* (?:GLOBAL )?([\w.]+)")
+# Marks a file of weights alone, by which Lightning hands a module back from the processes that trained it.
+BARE = "lightning_transfer_weights_alone"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -56,7 +58,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target, content = Path(path), io.BytesIO()
-        torch.save(checkpoint, content)
+        torch.save(checkpoint if "state_dict" in checkpoint else {BARE: True, "state_dict": checkpoint}, content)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _replace(target, content.getbuffer())
@@ -82,7 +84,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         safely = weights_only is not False
         if "://" in str(path) and not str(path).startswith("http"):
             return super().load_checkpoint(path, map_location, safely)
-        return read_checkpoint(str(path), map_location or "cpu", safely)
+        checkpoint = read_checkpoint(str(path), map_location or "cpu", safely)
+        return checkpoint["state_dict"] if BARE in checkpoint else checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint and its sha256 file."""

@@ -54,12 +54,14 @@ from lightning_transfer.training.data_contract import (
     sizes_of,
     task_of,
 )
+from lightning_transfer.training.extra_state import allow_absent, leave_out, pack, unpack
 from lightning_transfer.training.head_start import HeadStart
 from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
 from lightning_transfer.training.module_arguments import checked
 from lightning_transfer.training.optimizers import make_optimizer, may_fuse
 from lightning_transfer.training.resuming import DATA_KEY, check_resumed, data_arguments
-from lightning_transfer.training.task import TASKS, ClassWeights, EpochScores, TaskName
+from lightning_transfer.training.task import TASKS, ClassWeights, EpochScores, TaskName, watched
+from lightning_transfer.utils.batch_norm import has_batch_norm
 from lightning_transfer.utils.lightning import find_callbacks, finds_rate, steps_per_epoch
 
 
@@ -149,6 +151,7 @@ class Classifier(LightningModule):
         audit_freezing: bool = True,
     ) -> None:
         super().__init__()
+        self.register_load_state_dict_pre_hook(allow_absent)  # type: ignore[no-untyped-call]  # torch's
         self.save_hyperparameters()
         self.save_hyperparameters(checked(self.hparams))
         files: dict[str, str | None] = {name: self.hparams[name] for name in ORIGINS}
@@ -162,8 +165,8 @@ class Classifier(LightningModule):
         self._optimized_lr = self.lr
         self._resumes_between_epochs = True
         self._start: dict[str, Any] | None = None
-        self._head_start: HeadStart | None = None
         self._checked_stages: set[str] = set()
+        self._head_start: HeadStart | None = None
         # Random weights would take seconds to draw, only to be replaced.
         with meta_init() if files["init_from"] else nullcontext():
             pretrained = None if files["init_from"] else files["weights"]
@@ -193,6 +196,11 @@ class Classifier(LightningModule):
         """The stages that may train, from the input to the output; callbacks and the optimizer go by them."""
         self._ensure_built()
         return {HEAD: self.network.stages[HEAD]}
+
+    @property
+    def trains_batch_norm(self) -> bool:
+        """Whether BatchNorm layers train in this run; a data module then serves no batch of one image."""
+        return any(map(has_batch_norm, self.stages.values()))
 
     @property
     def num_classes(self) -> int:
@@ -300,7 +308,9 @@ class Classifier(LightningModule):
             self._set_task(task)
         names = getattr(data, "class_names", None)
         if self._head_start is not None:
-            self.class_names = self._head_start.name_classes(self.head, names, self.task_name)
+            self.class_names = self._head_start.name_classes(
+                self.head, names, self.hparams["task"] or "single_label"
+            )
             self._head_start = None
         self.class_names = checked_names(names, self.class_names)
         self.resize = getattr(data, "resize", self.resize)
@@ -372,26 +382,52 @@ class Classifier(LightningModule):
         scores = self._scores("validation").compute()
         self._log_scores(scores)
         schedule = self._lr_schedule()
-        if schedule is not None and self.trainer.state.fn is TrainerFn.FITTING:
-            schedule.validation_end(float(scores[self.hparams["scheduler_monitor"]]))
+        if schedule is not None and schedule.watches and self.trainer.state.fn is TrainerFn.FITTING:
+            schedule.validation_end(watched(scores, self.hparams["scheduler_monitor"]))
 
     def on_test_epoch_end(self) -> None:
         """Log the test scores."""
         self._log_scores(self._scores("test").compute())
 
+    def get_extra_state(self) -> Tensor:
+        """Return what the data said, which then goes wherever the state dict goes.
+
+        Strategies that spawn processes set up the module in those alone, and bring back its state dict.
+        """
+        if self.network.head is None:
+            return pack({})
+        said = {name: self.hparams[name] for name in ("num_classes", "image_size", "task")}
+        known = {name: getattr(self, name) for name in ("class_names", "resize", "decoding", "pretrained_weights")}
+        return pack(said | known)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take back what `get_extra_state` gave; make the head, if there is none, for the weights to come."""
+        said = unpack(state)
+        if not said:
+            return
+        if self.network.head is None:
+            with torch.random.fork_rng(devices=[]):
+                self._build(said["num_classes"], said["image_size"], said["task"])
+        elif said["task"] is not None:
+            self._set_task(said["task"])
+        self.class_names = None if said["class_names"] is None else tuple(said["class_names"])
+        self.resize, self.decoding = said["resize"], said["decoding"]
+        self.pretrained_weights = said["pretrained_weights"]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint enough: what the data said is inside, and no file has to be looked for."""
+        leave_out(checkpoint)
         checkpoint[VERSION_KEY] = version()
         checkpoint[CLASS_KEY] = class_path(type(self))
         checkpoint["class_names"] = self.class_names
         checkpoint["resize"] = self.resize
         checkpoint.update(self.decoding)
         checkpoint["pretrained_weights"] = self.pretrained_weights
-        plain = {
-            name: str(value) if isinstance(value, Path) else value  # a subclass's; plain values alone are read
+        recorded = {
+            name: str(value) if isinstance(value, Path) else value  # read back as plain values alone
             for name, value in checkpoint["hyper_parameters"].items()
         }
-        checkpoint["hyper_parameters"] = {**plain, "task": self.task_name, **dict.fromkeys(ORIGINS)}
+        checkpoint["hyper_parameters"] = {**recorded, "task": self.task_name, **dict.fromkeys(ORIGINS)}
         checkpoint["train_scores"] = self._train_scores  # logged only after validation has saved
         checkpoint[DATA_KEY] = data_arguments(getattr(self._trainer, "datamodule", None))
 

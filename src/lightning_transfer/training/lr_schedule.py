@@ -94,6 +94,11 @@ class StageLRScheduler:
             self._advance()
         self._apply()
 
+    @property
+    def watches(self) -> bool:
+        """Whether the rates depend on a score: those of a plateau."""
+        return isinstance(self.scheduler, ReduceLROnPlateau)
+
     def validation_end(self, score: float) -> None:
         """Give a plateau its score."""
         if isinstance(self.scheduler, ReduceLROnPlateau):

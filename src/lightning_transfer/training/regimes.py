@@ -12,6 +12,7 @@ from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages
 from lightning_transfer.models.network import HEAD
 from lightning_transfer.training.classifier import Classifier
+from lightning_transfer.utils.batch_norm import has_batch_norm
 from lightning_transfer.utils.lightning import find_callbacks
 
 
@@ -50,6 +51,13 @@ class FineTuningClassifier(Classifier):
         """All stages, from the input to the head."""
         self._ensure_built()
         return self.network.stages
+
+    @property
+    def trains_batch_norm(self) -> bool:
+        """Whether BatchNorm layers train in this run: those of the head, and of the stages that unfreeze."""
+        schedules = find_callbacks(self.trainer, StagedUnfreeze)
+        planned = {name for found in schedules if getattr(found, "train_norm", True) for name in found.planned}
+        return any(has_batch_norm(self.stages[name]) for name in {HEAD, *planned})
 
     def frozen_prefix(self, schedule: StagedUnfreeze) -> Backbone:
         """Return the stages that never unfreeze, as a backbone whose outputs can be stored.

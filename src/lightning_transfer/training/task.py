@@ -5,7 +5,7 @@ Shapes: B batch, K classes, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -14,16 +14,15 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
-    MulticlassAUROC,
     MulticlassF1Score,
     MultilabelAccuracy,
-    MultilabelAUROC,
     MultilabelF1Score,
 )
 
 from lightning_transfer.callbacks.stop_on_non_finite import no_batches
-from lightning_transfer.errors import ModuleError
+from lightning_transfer.errors import ModuleError, TrainingError
 from lightning_transfer.models.network import Activation, activate
+from lightning_transfer.training.auroc import DefinedMulticlassAUROC, DefinedMultilabelAUROC
 
 TaskName = Literal["single_label", "multi_label"]
 ClassWeights = Literal["balanced"] | list[float] | None
@@ -103,10 +102,14 @@ class Task(nn.Module):
         return activate(logits, self.activation)
 
     def metrics(self) -> dict[str, Metric | MetricCollection]:
-        """Make the scores by name; AUROC and F1 are means over the classes."""
+        """Make the scores by name; AUROC and F1 are means over the classes.
+
+        AUROC leaves out classes without positives or negatives, and is NaN where no class has both. F1 leaves out
+        classes that no image has and none is taken for.
+        """
         return {
             "accuracy": MulticlassAccuracy(self.num_classes, average="micro"),
-            "auroc": MulticlassAUROC(self.num_classes, thresholds=THRESHOLDS),
+            "auroc": DefinedMulticlassAUROC(self.num_classes, thresholds=THRESHOLDS),
             "f1": MulticlassF1Score(self.num_classes),
         }
 
@@ -141,10 +144,10 @@ class MultiLabelTask(Task):
         self.weight = (samples - positives) / positives
 
     def metrics(self) -> dict[str, Metric | MetricCollection]:
-        """Make the scores by name."""
+        """Make the scores by name; AUROC as for `Task`, the F1 of a class that no image has is 0."""
         return {
             "accuracy": MultilabelAccuracy(self.num_classes),
-            "auroc": MultilabelAUROC(self.num_classes, thresholds=THRESHOLDS),
+            "auroc": DefinedMultilabelAUROC(self.num_classes, thresholds=THRESHOLDS),
             "f1": MultilabelF1Score(self.num_classes),
         }
 
@@ -194,13 +197,16 @@ class EpochScores:
     def compute(self) -> dict[str, Tensor]:
         """Return the scores of all that was added, by name ("train/loss", …), and reset.
 
+        A score that is not defined, such as the AUROC of images of one class, is left out.
+
         Raises:
             TrainingError: Nothing was added.
         """
         self._update()
         if not self._updated:
             raise no_batches(self.split)
-        scores = {f"{self.split}/loss": self.mean_loss.compute(), **self.metrics.compute()}
+        defined = {name: value for name, value in self.metrics.compute().items() if not value.isnan()}
+        scores = {f"{self.split}/loss": self.mean_loss.compute(), **defined}
         self.reset()
         return scores
 
@@ -225,3 +231,17 @@ class EpochScores:
         self.mean_loss.update(self._loss(logits, labels).expand(len(labels)))
         self.metrics.update(self._probabilities(logits), self._hard_labels(labels))
         self._updated = True
+
+
+def watched(scores: Mapping[str, Tensor], monitor: str) -> float:
+    """Return the score that a plateau watches.
+
+    Raises:
+        TrainingError: It is not defined for these validation images.
+    """
+    if monitor not in scores:
+        raise TrainingError(
+            f"scheduler_monitor={monitor} is not defined for the validation images, which are of one class: "
+            "validate on more of them (limit_val_batches), or let the plateau watch validation/loss."
+        )
+    return float(scores[monitor])

@@ -67,7 +67,6 @@ def number(
     >>> number("dropout", 0, least=0, below=1)
     0.0
     """
-    limits = {"from": least, "above": above, "up to": most, "below": below}
     # NaN is within no limits, and what is no number becomes NaN.
     found = float(value) if not isinstance(value, bool) and isinstance(value, Real) else math.nan
     fits = (
@@ -78,8 +77,10 @@ def number(
         and (below is None or found < below)
     )
     if not fits:
-        said = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if limit is not None)
-        raise error(f"{name}={shown(value)}: wanted a number{said and ' '}{said}.")
+        limits = {"from": least, "above": above, "up to": most, "below": below}
+        said = "".join(f", {word} {limit:g}" for word, limit in limits.items() if limit is not None)
+        said = said.replace(", up to", " to") if least is not None else said
+        raise error(f"{name}={shown(value)}: wanted a number{said.removeprefix(',')}.")
     return found
 
 
