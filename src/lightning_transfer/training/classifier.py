@@ -308,7 +308,9 @@ class Classifier(LightningModule):
             self._set_task(task)
         names = getattr(data, "class_names", None)
         if self._head_start is not None:
-            self.class_names = self._head_start.name_classes(self.head, names, self.task_name)
+            self.class_names = self._head_start.name_classes(
+                self.head, names, self.hparams["task"] or "single_label"
+            )
             self._head_start = None
         self.class_names = checked_names(names, self.class_names)
         self.resize = getattr(data, "resize", self.resize)
