@@ -207,7 +207,8 @@ def test_a_module_in_eval_mode_trains_all_the_same(quiet_trainer, image_folder):
     trained = {"head", "last_conv"}
     assert watch.modes[1] == {name: {name in trained} for name in model.stages}
     stranger = Stranger().eval()
-    quiet_trainer(max_epochs=1, callbacks=[StagedUnfreeze({0: ["top", "neck"]}), watch]).fit(stranger, noise())
+    callbacks = [StagedUnfreeze({0: ["top", "neck"]}), watch := Watch()]
+    quiet_trainer(max_epochs=1, callbacks=callbacks).fit(stranger, noise())
     assert watch.modes[0]["neck"] == {True}
 
 

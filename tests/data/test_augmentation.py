@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms import v2
 
 from lightning_transfer import Augmentation, ImageFolderDataModule
 from lightning_transfer.data.augmentation import FILL
@@ -35,6 +36,10 @@ def test_the_default_is_the_books_set():
         "shear": 11.5,
         "zoom": 0.2,
         "colour": 0,
+        "trivial": False,
+        "erase": 0,
+        "mixup": 0,
+        "cutmix": 0,
     }
 
 
@@ -95,15 +100,43 @@ def test_what_was_outside_is_a_neutral_gray():
     assert moved
 
 
+def test_erasing_fills_a_rectangle_in_the_share_of_images():
+    white = Image.new("RGB", (40, 40), (255, 255, 255))
+    found = results(dataclasses.replace(NOTHING, erase=0.5), white, 200)
+    areas = []
+    for result in found:
+        filled = (result != 255).any(axis=2)
+        assert (result[filled] == FILL).all()
+        rows, columns = filled.any(axis=1), filled.any(axis=0)
+        assert filled.sum() == rows.sum() * columns.sum(), "a rectangle"
+        areas.append(filled.mean())
+    assert 65 < sum(area > 0 for area in areas) < 135  # five standard deviations
+    assert max(areas) < 0.36
+
+
+def test_erasing_and_trivial_augment_are_torchvisions(image):
+    for flags, transform in (
+        ({"trivial": True}, v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=list(FILL))),
+        ({"erase": 0.7}, v2.RandomErasing(0.7, value=list(FILL))),
+    ):
+        augmentation = dataclasses.replace(NOTHING, **flags)
+        for epoch in range(30):
+            state = np.random.SeedSequence([0, epoch, 0]).generate_state(1, np.uint64)[0]
+            torch.manual_seed(int(state))
+            expected = transform(v2.functional.pil_to_tensor(image) if "erase" in flags else image)
+            expected = expected.permute(1, 2, 0).numpy() if "erase" in flags else np.asarray(expected)
+            np.testing.assert_array_equal(np.asarray(augmentation(image, [0, epoch, 0])), expected)
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**63), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_seed_epoch_and_sample_alone_decide(seed, epoch, sample):
     image = Image.effect_noise((24, 24), 90).convert("RGB")
-    augmentation = Augmentation(colour=0.3)
+    flags = {"colour": 0.3, "trivial": True, "erase": 0.5}
     torch.manual_seed(1)
-    once = augmentation(image, [seed, epoch, sample])
+    once = Augmentation(**flags)(image, [seed, epoch, sample])
     torch.manual_seed(2)
-    assert once == Augmentation(colour=0.3)(image, [seed, epoch, sample])
+    assert once == Augmentation(**flags)(image, [seed, epoch, sample])
     assert once.size == image.size
 
 
@@ -118,10 +151,16 @@ def test_what_others_draw_from_torch_is_left_alone(image):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"rotation": -1}, r"augmentation.rotation=-1: wanted a number from 0 \(none\) to 180"),
+        ({"rotation": -1}, "augmentation.rotation=-1: wanted a number from 0 to 180"),
         ({"shift": 1.5}, "augmentation.shift=1.5: .* to 1"),
         ({"zoom": 1}, "augmentation.zoom=1: .* to 0.99"),
         ({"colour": float("nan")}, "augmentation.colour=nan"),
+        ({"rotation": "40"}, "augmentation.rotation='40': wanted a number from 0 to 180"),
+        ({"erase": 2}, "augmentation.erase=2: wanted a number from 0 to 1"),
+        ({"mixup": -0.2}, "augmentation.mixup=-0.2: wanted a number from 0 to 100"),
+        ({"cutmix": None}, "augmentation.cutmix=None: wanted"),
+        ({"flip": "yes"}, "augmentation.flip='yes': wanted one of True, False"),
+        ({"trivial": 1}, "augmentation.trivial=1: wanted one of True, False"),
     ],
 )
 def test_a_value_out_of_range_is_named(flags, message):

@@ -94,8 +94,31 @@ def test_other_views_are_another_store(store, image_folder, weights_file, quiet_
     assert again(1, augmentation=None).path == again(1).path, "one view is plain, whatever the augmentation"
     with pytest.raises(StoreError, match="views=2 of each training image would be all the same"):
         again(2, augmentation=None)
-    with pytest.raises(StoreError, match="views=0: wanted a whole number from 1 on"):
+    mixing = Augmentation(mixup=0.2, trivial=True)
+    with pytest.raises(StoreError, match=r"views=2 with augmentation.mixup=0.2 and cutmix=0: a store keeps one"):
+        again(2, augmentation=mixing)
+    assert again(1, augmentation=mixing).path == again(1).path
+    with pytest.raises(StoreError, match="views=0: wanted a whole number, 1 or more"):
         again(0)
+
+
+def test_a_recipe_names_what_came_later_only_where_it_is_on(store):
+    """Stores of version 0.2 keep their names."""
+    first = {"flip": True, "rotation": 40.0, "shift": 0.2, "shear": 11.5, "zoom": 0.2, "colour": 0.0}
+    assert store.manifest.recipe["views"] == {"number": VIEWS, "seed": 4, **first}
+    assert Augmentation(erase=0.5, trivial=True).recipe() == {**first, "erase": 0.5, "trivial": True}
+    assert repr(Augmentation(rotation=10).recipe()["rotation"]) == "10"
+
+
+def test_erased_and_trivially_augmented_views(image_folder, weights_file, quiet_trainer, tmp_path):
+    images = images_of(image_folder, image_size=32, augmentation=Augmentation(erase=1.0, trivial=True))
+    backbone = backbone_of(weights_file).eval()
+    made = extract_features(quiet_trainer(), backbone, images, root=tmp_path, dtype="float32", views=2)
+    plain = images.dataset("train")
+    seen = [np.asarray(images.augmentation(plain.image(i), [0, 1, i])) for i in range(24)]
+    with torch.no_grad():
+        expected = backbone(torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(made.features("train", 1), expected, atol=1e-4, rtol=1e-4)
 
 
 class Seen(Callback):

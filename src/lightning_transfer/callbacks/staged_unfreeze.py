@@ -146,9 +146,8 @@ class StagedUnfreeze(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Share BatchNorm's statistics among ranks, which DDP does before training steps only."""
         if trainer.world_size > 1 and trainer.state.fn is TrainerFn.FITTING:
-            stages = stages_of(pl_module)
             for name in self.trained_stages(trainer.current_epoch):
-                for buffer in stages[name].buffers():
+                for buffer in stages_of(pl_module)[name].buffers():
                     dist.broadcast(buffer, src=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -235,8 +234,7 @@ class StagedUnfreeze(Callback):
             )
 
     def _warn_of_the_rest(self, trainer: Trainer, reason: str) -> None:
-        begun = {name for name, start in self.starts.items() if start <= self._began}
-        rest = [name for name in self.planned if name not in begun.union(self._never)]
+        rest = [name for name in self.planned if name not in (*self.trained_stages(self._began), *self._never)]
         self._warn(trainer, rest, f"did not unfreeze: the run ended in epoch {self._began}, since {reason}")
 
     def _warn(self, trainer: Trainer, names: list[str], what: str) -> None:

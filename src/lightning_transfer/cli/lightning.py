@@ -37,6 +37,7 @@ from lightning_transfer.training.checkpoints import (
     load_part,
     recorded_arguments,
     upgrade,
+    warn_of_other_class,
 )
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.utils.lightning import callbacks_of, find_callbacks
@@ -170,6 +171,7 @@ class TransferCLI(LightningCLI):
             return
         self.model.on_load_checkpoint(self.checkpoint)
         path = self._get(self.config, "ckpt_path")
+        warn_of_other_class(self.checkpoint, type(self.model), path)
         check_same_network(self.checkpoint, self.model.hparams, path)
         load_part(self.model.backbone, self.checkpoint, "network.backbone", path)
 

@@ -5,19 +5,32 @@ Shapes: H W image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from lightning_transfer.errors import DataError
+from lightning_transfer.utils.arguments import number, one_of
 
 # ImageNet's mean colour, near zero after any network's normalisation: no corner that could be taken for a cue.
 FILL = (124, 116, 104)
+LIMITS = {
+    "rotation": 180,
+    "shift": 1,
+    "shear": 89,
+    "zoom": 0.99,
+    "colour": 1,
+    "erase": 1,
+    "mixup": 100,
+    "cutmix": 100,
+}
+LATER = ("trivial", "erase", "mixup", "cutmix")
 
 
 @dataclass(frozen=True)
@@ -32,10 +45,17 @@ class Augmentation:
         shift: Move by at most this share of the width and of the height.
         shear: Slant by at most so many degrees (the book's 0.2 was radians in the Keras of its time).
         zoom: Magnify or shrink by at most this share.
-        colour: Change brightness, contrast and saturation by at most this share; not in the book's set.
+        colour: Change brightness, contrast and saturation by at most this share; not in the book's set, nor is
+            what follows.
+        trivial: Change each image by one operation of TrivialAugment, at a random strength, after the above.
+        erase: Fill a rectangle with the neutral gray, in so large a share of the images.
+        mixup: Add another training image to each, and its label; the alpha of the Beta distribution of their
+            shares, 0 for none, commonly 0.2. Labels are then probabilities, see `mixed`.
+        cutmix: Paste a rectangle of another training image into each, likewise; commonly 1. With `mixup` too, one
+            of the two is drawn for each image.
 
     Raises:
-        DataError: A value out of range.
+        DataError: A value out of range, or no number.
 
     >>> image = Image.effect_noise((32, 32), 64).convert("RGB")
     >>> augmentation = Augmentation(rotation=20, colour=0.2)
@@ -51,16 +71,31 @@ class Augmentation:
     shear: float = 11.5
     zoom: float = 0.2
     colour: float = 0.0
+    trivial: bool = False
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = {"rotation": 180.0, "shift": 1.0, "shear": 89.0, "zoom": 0.99, "colour": 1.0}
-        for name, limit in limits.items():
+        for name in ("flip", "trivial"):
+            one_of(f"augmentation.{name}", getattr(self, name), (True, False))
+        for name, limit in LIMITS.items():
             value = getattr(self, name)
-            if not 0 <= value <= limit:
-                raise DataError(f"augmentation.{name}={value}: wanted a number from 0 (none) to {limit:g}.")
+            plain = number(f"augmentation.{name}", value, least=0, most=limit)
+            if not isinstance(value, int):  # which stays, since the names of stores depend on it
+                object.__setattr__(self, name, plain)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with others, which `__call__` leaves to `mixed`."""
+        return bool(self.mixup or self.cutmix)
+
+    def recipe(self) -> dict[str, Any]:
+        """Return what makes an image, as plain values; what version 0.2 did not have only where it is on."""
+        return {name: value for name, value in asdict(self).items() if value or name not in LATER}
 
     def __call__(self, image: Image.Image, seed: Sequence[int]) -> Image.Image:
-        """Change an image.
+        """Change an image by itself.
 
         Args:
             image: An RGB image.
@@ -69,12 +104,18 @@ class Augmentation:
         Returns:
             An image of the same size.
         """
-        state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
-        # torchvision draws from torch's own generator; what else draws from it shall not notice.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(state)
+        with seeded(seed):
             changed: Image.Image = _transform(self)(image)
         return changed
+
+
+@contextmanager
+def seeded(seed: Sequence[int]) -> Iterator[None]:
+    """Have torchvision draw by some numbers from 0 on, and leave alone what else draws from torch's generator."""
+    state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(state)
+        yield
 
 
 @lru_cache
@@ -92,4 +133,8 @@ def _transform(augmentation: Augmentation) -> v2.Transform:
     steps: list[v2.Transform] = [v2.RandomHorizontalFlip()] if augmentation.flip else []
     steps += [affine] if moved else []
     steps += [v2.ColorJitter(brightness=colour, contrast=colour, saturation=colour)] if colour else []
+    if augmentation.trivial:
+        steps.append(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR, fill=list(FILL)))
+    if augmentation.erase:
+        steps += [v2.PILToTensor(), v2.RandomErasing(augmentation.erase, value=list(FILL)), v2.ToPILImage()]
     return v2.Compose([*steps, v2.Identity()])

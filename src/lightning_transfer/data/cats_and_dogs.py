@@ -21,6 +21,7 @@ from lightning_transfer.data.entries import SUFFIXES
 from lightning_transfer.data.folder import find_images, scan_folder
 from lightning_transfer.data.index import SPLITS, ImageIndex
 from lightning_transfer.errors import DataError
+from lightning_transfer.utils.arguments import path_text
 from lightning_transfer.utils.download import download
 from lightning_transfer.utils.files import build_folder
 
@@ -79,10 +80,12 @@ class CatsAndDogsDataModule(ImageDataModule):
             use_cache.
     """
 
-    def __init__(self, root: str = "data/cats_and_dogs_small", source: str = "microsoft", **kwargs: Any) -> None:
+    def __init__(
+        self, root: str | Path = "data/cats_and_dogs_small", source: str | Path = "microsoft", **kwargs: Any
+    ) -> None:
         super().__init__(index=None, **kwargs)
-        self.root = Path(root)
-        self.source = source
+        self.root = Path(path_text("root", root))
+        self.source = path_text("source", source)
 
     def load_index(self) -> ImageIndex:
         """Scan the folder.

@@ -29,7 +29,15 @@ from lightning_transfer.data.scan_cache import ScanCache, known_files
 from lightning_transfer.data.special_files import BitDepth, with_special_files
 from lightning_transfer.data.splitting import SHARES, with_test
 from lightning_transfer.errors import DataError
-from lightning_transfer.utils.arguments import one_of, positive
+from lightning_transfer.utils.arguments import (
+    flag,
+    instance,
+    number,
+    one_of,
+    path_text,
+    positive,
+    whole_number,
+)
 from lightning_transfer.utils.given_arguments import given_arguments
 from lightning_transfer.utils.machine import usable_cores
 
@@ -66,6 +74,9 @@ class ImageDataModule(LightningDataModule):
             0 decodes in the main process.
         use_cache: Whether to recall what an earlier start has read of the files, see `ScanCache`; False reads them
             again, and keeps nothing.
+
+    Raises:
+        DataError: An argument of the wrong type, or out of range; names it and its value.
     """
 
     def __init__(
@@ -79,7 +90,7 @@ class ImageDataModule(LightningDataModule):
         max_images: int | None = None,
         on_bad_image: OnBadImage = "error",
         max_bad_images: float = 0.1,
-        left_out_report: str | None = "left_out.csv",
+        left_out_report: str | Path | None = "left_out.csv",
         max_pixels: int = MAX_PIXELS,
         duplicates: Duplicates = "drop",
         bit_depth: BitDepth = "auto",
@@ -91,20 +102,20 @@ class ImageDataModule(LightningDataModule):
         self.image_size = positive("image_size", image_size)
         self.resize: Resize = one_of("resize", resize, get_args(Resize))
         self.batch_size = positive("batch_size", batch_size)
-        self.seed = seed
+        self.seed = whole_number("seed", seed)
         self.max_images = max_images if max_images is None else positive("max_images", max_images)
         self.on_bad_image: OnBadImage = one_of("on_bad_image", on_bad_image, get_args(OnBadImage))
-        if not 0 <= max_bad_images <= 1:
-            raise DataError(f"max_bad_images={max_bad_images}: wanted a share from 0 to 1.")
-        self.max_bad_images = max_bad_images
-        self.left_out_report = None if left_out_report is None else Path(left_out_report)
+        self.max_bad_images = number("max_bad_images", max_bad_images, least=0, most=1)
+        self.left_out_report = (
+            None if left_out_report is None else Path(path_text("left_out_report", left_out_report))
+        )
         self.max_pixels = positive("max_pixels", max_pixels)
         self.duplicates: Duplicates = one_of("duplicates", duplicates, get_args(Duplicates))
         self._bit_depth: BitDepth = one_of("bit_depth", bit_depth, get_args(BitDepth))
-        self.augmentation = augmentation
-        self.num_workers = default_workers() if num_workers is None else num_workers
-        self.use_cache = use_cache
-        self._given_index = index
+        self.augmentation = None if augmentation is None else instance("augmentation", augmentation, Augmentation)
+        self.num_workers = default_workers() if num_workers is None else whole_number("num_workers", num_workers)
+        self.use_cache = flag("use_cache", use_cache)
+        self._given_index = None if index is None else instance("index", index, ImageIndex)
         self._index: ImageIndex | None = None
         self._is_shared = False
 

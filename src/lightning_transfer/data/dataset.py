@@ -6,6 +6,7 @@ Shapes: H W image, K classes.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -21,6 +22,7 @@ from lightning_transfer.data.decoding import (
     to_tensor,
 )
 from lightning_transfer.data.index import ImageIndex
+from lightning_transfer.data.mixing import mixed, partner
 from lightning_transfer.data.sampler import Place, epoch_and_index
 
 Target = int | Tensor
@@ -92,6 +94,8 @@ class ImageDataset(Dataset[tuple[Tensor, Target]]):
 class AugmentedDataset(Dataset[tuple[Tensor, Target]]):
     """The images of one split, changed in each epoch: item (epoch, i) is ((3, H, W) uint8, label).
 
+    Where the augmentation mixes images, a label is (K,) float32 probabilities, and an item takes two images.
+
     The epoch comes with the index, because persistent worker processes have no other way to learn it. Item i is
     that of epoch 0.
     """
@@ -106,8 +110,19 @@ class AugmentedDataset(Dataset[tuple[Tensor, Target]]):
 
     def __getitem__(self, place: Place) -> tuple[Tensor, Target]:
         epoch, index = epoch_and_index(place)
-        image = self.augmentation(self.images.image(index), [self.seed, epoch, index])
-        return to_tensor(image), self.images.target(index)
+        if not self.augmentation.mixes:
+            return self._alone(epoch, index), self.images.target(index)
+        seed = [self.seed, epoch, index]
+        pair = (index, partner(len(self), seed))
+        images = torch.stack([self._alone(epoch, each) for each in pair])
+        return mixed(self.augmentation, images, torch.stack([self._probabilities(each) for each in pair]), seed)
+
+    def _alone(self, epoch: int, index: int) -> Tensor:
+        return to_tensor(self.augmentation(self.images.image(index), [self.seed, epoch, index]))
+
+    def _probabilities(self, index: int) -> Tensor:
+        target = torch.as_tensor(self.images.target(index))
+        return target if target.ndim else F.one_hot(target, self.images.num_classes).float()
 
 
 class View(Dataset[tuple[Tensor, Target]]):

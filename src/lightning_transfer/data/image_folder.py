@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.folder import scan_folder
 from lightning_transfer.data.index import ImageIndex
-from lightning_transfer.data.labels_from_names import PATTERN
-from lightning_transfer.data.splitting import SHARES
-from lightning_transfer.utils.arguments import one_of
+from lightning_transfer.data.labels_from_names import PATTERN, checked_pattern
+from lightning_transfer.data.splitting import SHARES, checked_shares
+from lightning_transfer.utils.arguments import flag, one_of, path_text, whole_number
 
 LabelFrom = Literal["folder", "name"]
 
@@ -34,7 +34,7 @@ class ImageFolderDataModule(ImageDataModule):
 
     def __init__(
         self,
-        root: str = "data/images",
+        root: str | Path = "data/images",
         *,
         split: tuple[float, float, float] = SHARES,
         split_seed: int = 0,
@@ -44,12 +44,12 @@ class ImageFolderDataModule(ImageDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(index=None, **kwargs)
-        self.root = Path(root)
-        self.split = split
-        self.split_seed = split_seed
-        self._multi_label = multi_label
+        self.root = Path(path_text("root", root))
+        self.split = checked_shares(split)
+        self.split_seed = whole_number("split_seed", split_seed)
+        self._multi_label = flag("multi_label", multi_label)
         self.label_from: LabelFrom = one_of("label_from", label_from, get_args(LabelFrom))
-        self.label_pattern = label_pattern
+        self.label_pattern = checked_pattern(label_pattern).pattern
 
     def load_index(self) -> ImageIndex:
         """Scan the folder.

@@ -8,8 +8,9 @@ from typing import Any
 from lightning_transfer.data.csv import read_table
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.index import ImageIndex
-from lightning_transfer.data.splitting import SHARES
+from lightning_transfer.data.splitting import SHARES, checked_shares
 from lightning_transfer.data.table_columns import Columns
+from lightning_transfer.utils.arguments import path_text, text, whole_number
 
 
 class ImageTableDataModule(ImageDataModule):
@@ -38,8 +39,8 @@ class ImageTableDataModule(ImageDataModule):
 
     def __init__(
         self,
-        table: str,
-        root: str | None = None,
+        table: str | Path,
+        root: str | Path | None = None,
         *,
         path_column: str | None = None,
         label_column: str | None = None,
@@ -50,12 +51,14 @@ class ImageTableDataModule(ImageDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(index=None, **kwargs)
-        self.table = Path(table)
-        self.root = None if root is None else Path(root)
-        self.path_column, self.label_column, self.split_column = path_column, label_column, split_column
-        self.separator = separator
-        self.split = split
-        self.split_seed = split_seed
+        self.table = Path(path_text("table", table))
+        self.root = None if root is None else Path(path_text("root", root))
+        self.path_column = _text("path_column", path_column)
+        self.label_column = _text("label_column", label_column)
+        self.split_column = _text("split_column", split_column)
+        self.separator = _text("separator", separator)
+        self.split = checked_shares(split)
+        self.split_seed = whole_number("split_seed", split_seed)
 
     def load_index(self) -> ImageIndex:
         """Read the table.
@@ -65,3 +68,7 @@ class ImageTableDataModule(ImageDataModule):
         """
         columns = Columns(self.path_column, self.label_column, self.split_column)
         return read_table(self.table, self.root, columns, self.separator, self.split, self.split_seed)
+
+
+def _text(name: str, value: str | None) -> str | None:
+    return None if value is None else text(name, value)

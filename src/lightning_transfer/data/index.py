@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_transfer.errors import DataError
+from lightning_transfer.utils.arguments import path_text
 
 SPLITS = ("train", "validation", "test")
 # A class, or all the classes of an image that may have several or none.
@@ -31,6 +32,10 @@ class Samples:
 
     paths: tuple[str, ...]
     labels: tuple[Label, ...]
+
+    def __post_init__(self) -> None:
+        if type(self.paths) is not tuple or not set(map(type, self.paths)) <= {str}:
+            object.__setattr__(self, "paths", tuple(path_text("path", path) for path in self.paths))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -92,6 +97,7 @@ class ImageIndex:
     bit_depth: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(path_text("root", self.root)))
         if not {"train", "validation"} <= self.splits.keys() <= set(SPLITS):
             raise DataError(
                 f"The index of {self.root} has the splits {', '.join(self.splits) or '(none)'}: "

@@ -5,16 +5,18 @@ Shapes: K classes, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_transfer.data.index import SPLITS, ImageIndex, Label, Samples
 from lightning_transfer.errors import DataError
+from lightning_transfer.utils.arguments import number, shown, whole_number
 
 SHARES = (0.7, 0.15, 0.15)
 
@@ -43,7 +45,8 @@ def index_of(
     Raises:
         DataError: The shares or the seed are out of range, or there are no images to train on.
     """
-    _check(shares, seed)
+    shares = checked_shares(shares)
+    whole_number("split_seed", seed)
     if "" in splits:
         made = split_images(class_names, splits[""], shares, seed, multi_label)
         index = ImageIndex(root, class_names, made, multi_label=multi_label, made_here=frozenset(made))
@@ -62,6 +65,26 @@ def index_of(
         notes=(f"There are no validation images: {len(validation):,} of {len(splits['train']):,} are held out.",),
     )
     return replace(index, warnings=_few(index, splits["train"], shares[:2]))
+
+
+def checked_shares(shares: Iterable[float]) -> tuple[float, float, float]:
+    """Return the shares of train, validation and test.
+
+    Raises:
+        DataError: They are not three numbers that sum to 1, the first two above 0.
+    """
+    listed: tuple[Any, ...] = tuple(shares) if isinstance(shares, Iterable) else (shares,)
+    try:
+        train, validation, test = (number("split", share, least=0) for share in listed)
+        fits = min(train, validation) > 0 and abs(train + validation + test - 1) < 1e-6
+    except (DataError, ValueError):  # no number, or not three
+        fits = False
+    if not fits:
+        raise DataError(
+            f"split={shown(shares)}: wanted three shares (train, validation, test) that sum to 1, the first two "
+            "above 0."
+        )
+    return train, validation, test
 
 
 def with_test(index: ImageIndex, shares: Sequence[float] = SHARES, seed: int = 0) -> ImageIndex:
@@ -149,17 +172,6 @@ def _few(index: ImageIndex, samples: Samples, shares: Sequence[float]) -> tuple[
         return ()
     listed = ", ".join(f"{name} ({count:,})" for name, count in few)
     return (f"Too few images for all splits, those there are train: {listed}.",)
-
-
-def _check(shares: Sequence[float], seed: int) -> None:
-    valid = len(shares) == len(SPLITS) and min(shares[:2]) > 0 and shares[2] >= 0 and abs(sum(shares) - 1) < 1e-6
-    if not valid:
-        raise DataError(
-            f"split={tuple(shares)}: wanted three shares (train, validation, test) that sum to 1, the first two "
-            "above 0."
-        )
-    if seed < 0:
-        raise DataError(f"split_seed={seed}: wanted a whole number, 0 or more.")
 
 
 def _ordered(splits: Mapping[str, Samples]) -> dict[str, Samples]:

@@ -20,6 +20,7 @@ from lightning_transfer.data.order import in_order
 from lightning_transfer.data.sampler import Place, epoch_and_index
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.store import FeatureStore
+from lightning_transfer.utils.arguments import flag, instance, path_text, positive, whole_number
 from lightning_transfer.utils.given_arguments import given_arguments
 from lightning_transfer.utils.machine import available_memory
 
@@ -70,6 +71,10 @@ class FeatureDataModule(LightningDataModule):
         seed: Of the order in each epoch.
         images: The images that the features were extracted from; only callbacks that show some of them need these.
         in_memory: Read each split once, and keep it; for stores on slow disks.
+
+    Raises:
+        StoreError: `store` is neither a store nor a path.
+        DataError: Another argument is of the wrong type, or out of range; names it and its value.
     """
 
     def __init__(
@@ -82,11 +87,13 @@ class FeatureDataModule(LightningDataModule):
         in_memory: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(store, FeatureStore):
+            path_text("store", store, StoreError)
         self._store = store
-        self.batch_size = batch_size
-        self.seed = seed
-        self.images = images
-        self.in_memory = in_memory
+        self.batch_size = positive("batch_size", batch_size)
+        self.seed = whole_number("seed", seed)
+        self.images = None if images is None else instance("images", images, ImageDataModule)
+        self.in_memory = flag("in_memory", in_memory)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the store, and compare its images with `images`.

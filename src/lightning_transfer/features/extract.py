@@ -10,9 +10,8 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import PIL
 import torch
@@ -33,6 +32,7 @@ from lightning_transfer.features.manifest import FORMAT, Manifest, SplitManifest
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.features.writer import FeatureWriter
 from lightning_transfer.models.backbone import Backbone
+from lightning_transfer.utils.arguments import instance, one_of, path_text, positive
 from lightning_transfer.utils.files import sha256_of
 
 FeatureDtype = Literal["float16", "float32"]
@@ -70,11 +70,14 @@ def extract_features(
         The store, (C, h, w) an image.
 
     Raises:
-        StoreError: There is no room, a feature is not finite, or the backbone has no stages; or the store that is
-            there is damaged, or of other inputs than its name says.
+        StoreError: An argument of the wrong type or out of range; no room, a feature that is not finite, or no
+            stages in the backbone; or the store that is there is damaged, or of other inputs than its name says.
         DataError: The images are not usable; nothing is left behind.
     """
-    if not backbone.stage_names:
+    folder = Path(path_text("root", root, StoreError))
+    one_of("dtype", dtype, get_args(FeatureDtype), StoreError)
+    instance("images", images, ImageDataModule, StoreError)
+    if not instance("backbone", backbone, Backbone, StoreError).stage_names:
         raise StoreError("This backbone has no stage left, so its features are the images: split it further on.")
     images.prepare_data()
     images.setup("predict")
@@ -82,7 +85,7 @@ def extract_features(
     _check_views(views, images)
     manifest = _manifest(backbone, images, datasets, dtype, str(trainer.precision), views)
     name = f"{backbone.name}-{backbone.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
-    builder = StoreBuilder(Path(root) / name, manifest)
+    builder = StoreBuilder(folder / name, manifest)
     if builder.exists():
         rank_zero_info(f"The features are there: {builder.path}")
         # Several ranks must go the same way, so there rank 0 decides, in FeatureWriter.setup.
@@ -123,11 +126,19 @@ def _opened(builder: StoreBuilder) -> FeatureStore:
 
 
 def _check_views(views: int, images: ImageDataModule) -> None:
-    if views < 1:
-        raise StoreError(f"views={views}: wanted a whole number from 1 on.")
-    if views > 1 and images.augmentation is None:
+    if positive("views", views, StoreError) == 1:
+        return
+    augmentation = images.augmentation
+    if augmentation is None:
         raise StoreError(
             f"views={views} of each training image would be all the same: the data has no augmentation."
+        )
+    if augmentation.mixes:
+        raise StoreError(
+            f"views={views} with augmentation.mixup={augmentation.mixup:g} and cutmix={augmentation.cutmix:g}: a "
+            "store keeps one label for each image, and these would be mixtures. Switch both off "
+            "(--data.augmentation.mixup 0 --data.augmentation.cutmix 0; erase and trivial may stay), or train on "
+            "images instead of stored features (--features.root null)."
         )
 
 
@@ -189,7 +200,7 @@ def _manifest(
     if images.max_pixels != MAX_PIXELS:  # a large JPEG may be decoded at another scale
         recipe["max_pixels"] = images.max_pixels
     if views > 1 and images.augmentation is not None:
-        recipe["views"] = {"number": views, "seed": images.seed, **asdict(images.augmentation)}
+        recipe["views"] = {"number": views, "seed": images.seed, **images.augmentation.recipe()}
     named = json.dumps({**recipe, "class_names": images.class_names}, sort_keys=True)
     return Manifest(
         fingerprint=hashlib.sha256(named.encode()).hexdigest(),

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.integrity import check_array, check_sha256
 from lightning_transfer.features.manifest import read_manifest
+from lightning_transfer.utils.arguments import path_text
 
 
 class FeatureStore:
@@ -37,7 +38,7 @@ class FeatureStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path_text("store", path, StoreError))
         self.manifest = read_manifest(self.path)
         for split in self.splits:
             check_array(self.path, self.manifest, split)

@@ -75,8 +75,8 @@ def _remedy(module: str) -> str:
     wanted = module if package in PACKAGES else package
     return (
         f"which is not imported unasked, since that runs its code: a checkpoint may name classes of "
-        f"{', '.join(PACKAGES)}. If you trust {wanted} with whatever its code does, pass --allow-import {wanted}, "
-        f'in Python load_classifier(path, allow_import=["{wanted}"]); or pass the class itself, '
+        f"{', '.join(PACKAGES)}. If you trust {wanted} with whatever its code does, pass --allow-import {wanted} "
+        f'(in Python load_classifier(path, allow_import=["{wanted}"])); or pass the class itself, '
         "load_classifier(path, module_class=…)."
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lightning_transfer.sketches.creatures import CREATURES
@@ -25,7 +26,7 @@ class SketchCreaturesDataModule(SketchDataModule):
 
     def __init__(
         self,
-        root: str = "data/sketch_creatures",
+        root: str | Path = "data/sketch_creatures",
         samples: Mapping[str, int] = SAMPLES,
         *,
         drawing_seed: int = 0,

@@ -9,10 +9,12 @@ from typing import Any
 
 from lightning_transfer.data.datamodule import ImageDataModule
 from lightning_transfer.data.folder import scan_folder
-from lightning_transfer.data.index import ImageIndex
+from lightning_transfer.data.index import SPLITS, ImageIndex
+from lightning_transfer.errors import DataError
 from lightning_transfer.sketches.canvas import Box, Sketcher
 from lightning_transfer.sketches.folder import NOTE, SketchFolder
 from lightning_transfer.sketches.pets import draw_cat, draw_dog
+from lightning_transfer.utils.arguments import path_text, positive, shown, whole_number
 
 SAMPLES = {"train": 1000, "validation": 500, "test": 500}
 
@@ -31,15 +33,16 @@ class SketchDataModule(ImageDataModule):
     def __init__(
         self,
         draw: Mapping[str, Sketcher],
-        root: str,
+        root: str | Path,
         samples: Mapping[str, int],
         drawing_seed: int,
         **kwargs: Any,
     ) -> None:
         super().__init__(index=None, **kwargs)
-        self.root = Path(root)
-        self.samples, self.drawing_seed = dict(samples), drawing_seed
-        self.sketches = SketchFolder(self.root, draw, self.samples, self.image_size, drawing_seed)
+        self.root = Path(path_text("root", root))
+        self.samples = _counts(samples)
+        self.drawing_seed = whole_number("drawing_seed", drawing_seed)
+        self.sketches = SketchFolder(self.root, draw, self.samples, self.image_size, self.drawing_seed)
 
     @property
     def boxes(self) -> dict[str, Box]:
@@ -64,6 +67,15 @@ class SketchDataModule(ImageDataModule):
         return replace(index, left_out=tuple(pair for pair in index.left_out if pair[0] != NOTE))
 
 
+def _counts(samples: Mapping[str, int]) -> dict[str, int]:
+    if not isinstance(samples, Mapping) or not {"train", "validation"} <= samples.keys() <= set(SPLITS):
+        raise DataError(
+            f"samples={shown(samples)}: wanted the images per class of each split, such as "
+            '{"train": 1000, "validation": 500, "test": 500}.'
+        )
+    return {split: positive(f"samples.{split}", count) for split, count in samples.items()}
+
+
 class SketchPetsDataModule(SketchDataModule):
     """Cats and dogs drawn by code, written as JPEG files in the layout of `cats_and_dogs_small`.
 
@@ -81,7 +93,7 @@ class SketchPetsDataModule(SketchDataModule):
 
     def __init__(
         self,
-        root: str = "data/sketch_pets",
+        root: str | Path = "data/sketch_pets",
         samples: Mapping[str, int] = SAMPLES,
         *,
         drawing_seed: int = 0,

@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_transfer.errors import ModuleError
@@ -83,6 +84,19 @@ def class_path(module_class: type) -> str:
     'torch.nn.modules.linear:Linear'
     """
     return f"{module_class.__module__}:{module_class.__qualname__}"
+
+
+def warn_of_other_class(checkpoint: Mapping[str, Any], module_class: type, path: object) -> None:
+    """Say so where somebody's own class made a checkpoint, and a class that does not extend it is to read it."""
+    recorded = checkpoint.get(CLASS_KEY)
+    known = {class_path(cls) for cls in module_class.__mro__}
+    if recorded is None or recorded in known or str(recorded).startswith("lightning_transfer."):
+        return
+    name = str(recorded).replace(":", ".")
+    rank_zero_warn(
+        f"{path} was made by {name}, and is read as {module_class.__name__}, without what is its own. "
+        f"For that pass --model={name} --allow-import {name.partition('.')[0]}."
+    )
 
 
 def is_newer(checkpoint: Mapping[str, Any]) -> bool:

@@ -166,8 +166,8 @@ class Classifier(LightningModule):
         self._optimized_lr = self.lr
         self._resumes_between_epochs = True
         self._start: dict[str, Any] | None = None
-        self._checked_stages: set[str] = set()
         self._head_start: HeadStart | None = None
+        self._checked_stages: set[str] = set()
         # Random weights would take seconds to draw, only to be replaced.
         with meta_init() if files["init_from"] else nullcontext():
             pretrained = None if files["init_from"] else files["weights"]
@@ -430,13 +430,13 @@ class Classifier(LightningModule):
         checkpoint["resize"] = self.resize
         checkpoint.update(self.decoding)
         checkpoint["pretrained_weights"] = self.pretrained_weights
-        recorded = {
-            name: str(value) if isinstance(value, Path) else value  # read back as plain values alone
+        plain = {
+            name: str(value) if isinstance(value, Path) else value  # a subclass's; plain values alone are read
             for name, value in checkpoint["hyper_parameters"].items()
         }
         # A run that fails before set-up, and saves by OnExceptionCheckpoint, has no head and no task.
-        task = recorded["task"] if self.network.head is None else self.task_name
-        checkpoint["hyper_parameters"] = {**recorded, "task": task, **dict.fromkeys(ORIGINS)}
+        task = plain["task"] if self.network.head is None else self.task_name
+        checkpoint["hyper_parameters"] = {**plain, "task": task, **dict.fromkeys(ORIGINS)}
         checkpoint["train_scores"] = self._train_scores  # logged only after validation has saved
         checkpoint[DATA_KEY] = data_arguments(getattr(self._trainer, "datamodule", None))
 

@@ -120,6 +120,46 @@ def path_text(name: str, value: Any, error: Error = DataError) -> str:
     return found
 
 
+def text(name: str, value: Any, error: Error = DataError) -> str:
+    """Return a string.
+
+    Raises:
+        TransferError: It is none; of the class `error`.
+
+    >>> text("separator", "|")
+    '|'
+    """
+    if not isinstance(value, str):
+        raise error(f"{name}={shown(value)}: wanted a string.")
+    return value
+
+
+def flag(name: str, value: Any, error: Error = DataError) -> bool:
+    """Return True or False.
+
+    Raises:
+        TransferError: It is neither; of the class `error`.
+
+    >>> flag("use_cache", False)
+    False
+    """
+    return bool(one_of(name, value, (True, False), error))
+
+
+def instance(name: str, value: Any, kind: type[Choice], error: Error = DataError) -> Choice:
+    """Return an object that must be of a class.
+
+    Raises:
+        TransferError: It is not; of the class `error`.
+
+    >>> instance("steps", (1, 2), tuple)
+    (1, 2)
+    """
+    if not isinstance(value, kind):
+        raise error(f"{name}={shown(value)}: wanted an object of the class {kind.__name__}.")
+    return value
+
+
 def shown(value: object) -> str:
     """Return a value's repr for an error: in one line, shortened where it is long.
 
