@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
 from lightning_transfer import AdaptiveUnfreeze, StagedUnfreeze
 from lightning_transfer.callbacks import staged_unfreeze
@@ -32,6 +32,25 @@ STOPPED = (1,)
 def adaptive() -> AdaptiveUnfreeze:
     """Forced to unfreeze within the run; back to the best weights each time."""
     return AdaptiveUnfreeze(["head", "last_conv", "block5"], patience=1, max_epochs_per_step=2, restore_best=True)
+
+
+class HoldSqueeze(Callback):
+    """Freezes something inside stages at each epoch's start, after the schedule has unfrozen them."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """The first layer of each squeeze-and-excitation, whether its stage trains yet or not."""
+        for name, parameter in pl_module.backbone.named_parameters():
+            if ".fc1." in name:
+                parameter.requires_grad_(False)
+
+
+def recipe() -> list[Callback]:
+    """Everything at once that has a say in what trains, and for how long."""
+    unfreeze = AdaptiveUnfreeze(
+        ["head", "last_conv", "block5"], patience=1, max_epochs_per_step=1, restore_best=True, train_norm=False
+    )
+    averaging = EMAWeightAveraging(decay=0.9, update_starting_at_step=0)
+    return [averaging, unfreeze, HoldSqueeze(), EarlyStopping("validation/loss", min_delta=9.0, patience=2)]
 
 
 def main(image_folder: Path, out: Path) -> None:
@@ -75,6 +94,9 @@ def main(image_folder: Path, out: Path) -> None:
     for stopped in STOPPED:
         fit(f"adaptive_from_{stopped}", [adaptive()], ckpt_path=out / "adaptive" / f"{stopped}.ckpt")
     fit("averaged", [StagedUnfreeze(BY_EPOCH), EMAWeightAveraging(decay=0.9, update_starting_at_step=0)])
+
+    fit("recipe", recipe())
+    fit("recipe_from_1", recipe(), ckpt_path=out / "recipe" / "1.ckpt")
 
     # What everybody else does, in place of ours; the audit must notice.
     staged_unfreeze._wrap_again = lambda trainer: None

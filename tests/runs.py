@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,18 @@ class Stranger(LightningModule):
         """SGD, whose steps are easy to follow by hand."""
         groups = parameter_groups(self.stages, lr=0.1)
         return torch.optim.SGD(groups) if self.optimizer is None else self.optimizer(self)
+
+
+class Scored(Stranger):
+    """Its validation logs a score that was given for each epoch."""
+
+    def __init__(self, scores: Sequence[float]) -> None:
+        super().__init__()
+        self.given = scores
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        """Logs it."""
+        self.log("score", self.given[self.current_epoch])
 
 
 def noise(samples: int = 16, batch_size: int = 4) -> DataLoader[Any]:

@@ -2,23 +2,14 @@
 
 import pytest
 import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from lightning_transfer import AdaptiveUnfreeze
 from lightning_transfer.errors import ScheduleError
-from runs import Stranger, Watch, fine_tuning, images_of, noise
+from runs import Scored, Watch, copied, fine_tuning, images_of, noise
 
 STAGES = ["top", "neck", "body"]
-
-
-class Scored(Stranger):
-    """Its validation logs a score that was given for each epoch."""
-
-    def __init__(self, scores):
-        super().__init__()
-        self.given = scores
-
-    def validation_step(self, batch, batch_idx):
-        self.log("score", self.given[self.current_epoch])
 
 
 @pytest.fixture
@@ -85,6 +76,47 @@ def test_it_goes_back_to_the_best_weights_before_a_step(fit):
                 parameter -= 0.1 * gradient
     for key, value in other.state_dict().items():
         torch.testing.assert_close(model.state_dict()[key], value, msg=lambda text, key=key: f"{key}: {text}")
+
+
+class Copies(Callback):
+    """Copies the weights that validation scores in each epoch, and those that each epoch begins with."""
+
+    def __init__(self):
+        self.scored, self.first = {}, {}
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 0:
+            self.scored[trainer.current_epoch] = copied(pl_module.state_dict())
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == 0:
+            self.first[trainer.current_epoch] = copied(pl_module.state_dict())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_with_averaged_weights_it_goes_back_to_those_that_were_scored(quiet_trainer, order):
+    """Best in epoch 1, so that neck begins in epoch 4, and body in epoch 6, with what epoch 1 scored."""
+    unfreeze = AdaptiveUnfreeze(STAGES, "score", patience=2, restore_best=True)
+    averaging = EMAWeightAveraging(decay=0.7, update_starting_at_step=0)
+    callbacks = [unfreeze, averaging, copies := Copies()][::order]
+    quiet_trainer(max_epochs=8, num_sanity_val_steps=0, callbacks=callbacks).fit(
+        Scored([5, 1, 2, 3, 4, 4, 4, 4]), noise()
+    )
+    assert unfreeze.starts == {"top": 0, "neck": 4, "body": 6}
+    best, first = copies.scored[1], copies.first
+    assert not torch.equal(best["top.1.weight"], first[2]["top.1.weight"]), "they are no averages"
+    for name, value in best.items():
+        if name.startswith("top"):
+            assert torch.equal(first[4][name], value), name
+            assert torch.equal(first[6][name], value), name
+        if name.startswith("body"):  # frozen until then: not even rounded
+            assert torch.equal(first[6][name], first[0][name]), name
+
+
+def test_after_the_last_step_no_weights_are_kept(fit):
+    unfreeze, _, _ = fit([5, 1, 2, 3, 4], ["top", "neck"], patience=2, restore_best=True)
+    assert unfreeze.starts == {"top": 0, "neck": 4}
+    assert unfreeze.state_dict()["decided"]["best_weights"] is None
 
 
 def test_a_second_fit_begins_anew(quiet_trainer):

@@ -1,6 +1,7 @@
 """The history of a run is what its logger saw, also where it was stopped between."""
 
 import csv
+import warnings
 
 import pytest
 from lightning.pytorch import Callback
@@ -49,6 +50,24 @@ def test_a_second_fit_begins_anew(quiet_trainer, image_folder):
     for _ in range(2):
         quiet_trainer(max_epochs=2, callbacks=[history]).fit(fine_tuning(), images_of(image_folder))
         assert len(history.epochs) == 2
+
+
+def test_a_second_fit_of_one_trainer_goes_on(quiet_trainer, image_folder, tmp_path):
+    model, data = fine_tuning(), images_of(image_folder)
+    trainer = quiet_trainer(max_epochs=2, callbacks=[every_epoch(tmp_path)], enable_checkpointing=True)
+    trainer.fit(model, data)
+    first = table(tmp_path / "metrics.csv")
+    (history,) = (callback for callback in trainer.callbacks if isinstance(callback, History))
+    seconds = history.seconds
+    trainer.fit_loop.max_epochs = 4
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        trainer.fit(model, data)
+    rows = table(tmp_path / "metrics.csv")
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert rows[:2] == first
+    assert len(history.epochs) == 4
+    assert history.seconds > seconds
 
 
 def table(path):

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from lightning_transfer import AdaptiveUnfreeze, FreezeAudit, StagedUnfreeze
-from lightning_transfer.callbacks import staged_unfreeze
+from lightning_transfer.callbacks.schedule import check_trainer
 from lightning_transfer.errors import ScheduleError
 from runs import MOBILENET, Halt, Stranger, Watch, differing, fine_tuning, images_of, noise
 
@@ -310,13 +310,13 @@ def test_sharding_strategies_are_refused_with_a_reason(monkeypatch, quiet_traine
     sharding = strategy.__new__(strategy)
     monkeypatch.setattr(Trainer, "strategy", property(lambda self: sharding))
     with pytest.raises(ScheduleError, match=rf"cannot work with {strategy.__name__}: .*strategy=\"ddp\""):
-        staged_unfreeze._refuse(trainer)
+        check_trainer(trainer)
 
 
 def test_ddp_is_not_refused(monkeypatch, quiet_trainer):
     trainer = quiet_trainer(max_epochs=1)
     monkeypatch.setattr(Trainer, "strategy", property(lambda self: DDPStrategy()))
-    staged_unfreeze._refuse(trainer)
+    check_trainer(trainer)
 
 
 def test_stochastic_weight_averaging_is_refused(fit):
@@ -335,13 +335,6 @@ def test_a_module_may_do_without_the_audit(quiet_trainer, image_folder):
     trainer = quiet_trainer(max_epochs=1, callbacks=[StagedUnfreeze({0: ["head"]})])
     trainer.fit(fine_tuning(audit_freezing=False), images_of(image_folder))
     assert not [callback for callback in trainer.callbacks if isinstance(callback, FreezeAudit)]
-
-
-def test_a_stage_that_unfreezes_after_the_run_is_told(fit, monkeypatch):
-    said = []
-    monkeypatch.setattr(staged_unfreeze, "rank_zero_info", said.append)
-    fit(fine_tuning(), {0: ["head"], 9: ["last_conv"]}, max_epochs=1)
-    assert said == ["last_conv will not unfreeze: the run has 1 epochs."]
 
 
 def test_a_changed_schedule_on_resume_shows_both(quiet_trainer, tmp_path):

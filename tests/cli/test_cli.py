@@ -173,6 +173,26 @@ def test_another_schedule_on_resume_is_one_paragraph(command, vgg, capsys):
     assert "Traceback" not in error
 
 
+def test_norms_are_left_frozen_by_a_flag_and_a_resumed_run_must_have_it_too(command, image_folder, capsys):
+    config = ["--config", ROOT / "configs" / "fine_tuning.yaml"]
+    data = [f"--data.root={image_folder}", "--data.image_size=32", "--data.num_workers=0"]
+    model = ["--model.backbone=mobilenet_v3_small", "--model.weights=null", "--model.pool=avg", "--model.hidden=4"]
+    flags = ["--data=ImageFolderDataModule", *data, *model, *FAST]
+    schedule = "--trainer.callbacks.schedule={0: [head, last_conv], 1: [block5]}"
+    assert command("fit", *config, *flags, schedule, "--trainer.callbacks.train_norm=false") == 0
+    weights = saved(Path("checkpoints/fine_tuning/last.ckpt"))["state_dict"]
+    # Fresh statistics, of a mean of 0: nothing has moved them.
+    norms = {key.rpartition(".")[0] for key in weights if key.endswith("running_mean")}
+    assert norms
+    for norm in norms:
+        for key, fresh in {"running_mean": 0, "num_batches_tracked": 0, "weight": 1, "bias": 0}.items():
+            assert (weights[f"{norm}.{key}"] == fresh).all(), norm
+    capsys.readouterr()
+    assert command("fit", *config, *flags, schedule, "--ckpt_path=checkpoints/fine_tuning/last.ckpt") == 1
+    error = capsys.readouterr().err.replace("\n", " ")
+    assert "train_norm=False; this run has" in error
+
+
 def test_all_of_a_small_network_unfreezes(command, small, capsys):
     config = ["--config", ROOT / "configs" / "fine_tuning_squeezenet.yaml"]
     assert command("fit", *config, *small(), *FAST, "--trainer.max_epochs=5") == 0

@@ -1,11 +1,14 @@
-"""Frozen means frozen: no gradients, no batch statistics, no graph."""
+"""Frozen means frozen: no gradients, no batch statistics, no graph; and what others froze stays so."""
+
+import copy
+import pickle
 
 import pytest
 import torch
 from torch import nn
 
 from lightning_transfer import Backbone
-from lightning_transfer.models.freezing import freeze, is_trainable, parameter_groups, unfreeze
+from lightning_transfer.models.freezing import freeze, frozen_parameters, is_trainable, parameter_groups, unfreeze
 
 
 @pytest.fixture
@@ -80,6 +83,58 @@ def test_both_can_be_repeated(network):
     for _ in range(2):
         unfreeze(network)
     assert all(p.requires_grad for p in network.parameters())
+
+
+def constant(network):
+    """Parameters that do not train, and layers in eval mode, by name."""
+    parameters = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    return parameters, {name for name, layer in network.named_modules() if not layer.training}
+
+
+def test_unfreezing_undoes_what_freezing_did_and_no_more(network):
+    network[0].bias.requires_grad_(False)
+    network[3][1].eval()
+    before = constant(network)
+    assert before == ({"0.bias"}, {"3.1"})
+    unfreeze(network)  # never frozen
+    assert constant(network) == before
+    for _ in range(2):
+        freeze(network)
+    for _ in range(2):
+        unfreeze(network)
+    assert constant(network) == before
+
+
+def test_parts_are_found_in_containers_made_for_the_moment(network):
+    for _ in range(2):
+        freeze(network, [nn.Sequential(network[0], network[1])])
+        assert constant(network) == ({"0.weight", "0.bias", "1.weight", "1.bias"}, {"0", "1"})
+    assert len(frozen_parameters(network)) == 4
+    freeze(network, [network[3]], modes=False)
+    unfreeze(network)
+    assert constant(network) == (set(), set())
+    assert frozen_parameters(network) == []
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_a_copy_remembers_too_and_a_state_dict_does_not(network, copied):
+    keys = list(network.state_dict())
+    network[0].bias.requires_grad_(False)
+    freeze(network)
+    other = copied(network)
+    unfreeze(other)
+    assert constant(other) == ({"0.bias"}, set())
+    assert is_trainable(network[3]) is False, "the original is as it was"
+    assert list(network.state_dict()) == keys
+
+
+def test_layers_that_were_replaced_are_found_by_name(network):
+    """As Lightning's sync_batchnorm does, after set-up."""
+    freeze(network, [network[1]])
+    network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    assert constant(network) == ({"1.weight", "1.bias"}, {"1"})
+    unfreeze(network)
+    assert constant(network) == (set(), set())
 
 
 def test_every_parameter_is_in_one_group_of_its_stage(network):

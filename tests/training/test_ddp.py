@@ -26,7 +26,7 @@ def runs(image_folder, tmp_path_factory):
 
 def test_replicas_are_equal_after_each_epoch_of_each_run(runs):
     seen, _ = runs
-    names = ["joint", "accumulated", "whole", "adaptive", "averaged"]
+    names = ["joint", "accumulated", "whole", "adaptive", "averaged", "recipe", "recipe_from_1"]
     names += [f"{kind}_from_{stopped}" for kind in ("whole", "adaptive") for stopped in STOPPED]
     assert seen.keys() == {*names, "not_wrapped_again"}
     for name in names:
@@ -64,7 +64,7 @@ def test_it_is_one_process_with_the_joint_batch(runs, quiet_trainer, image_folde
     )
 
 
-@pytest.mark.parametrize("kind", ["whole", "adaptive"])
+@pytest.mark.parametrize("kind", ["whole", "adaptive", "recipe"])
 @pytest.mark.parametrize("stopped", STOPPED)
 def test_a_resumed_run_is_the_whole_one(runs, kind, stopped):
     seen, out = runs
@@ -73,6 +73,16 @@ def test_a_resumed_run_is_the_whole_one(runs, kind, stopped):
         for epoch in range(stopped + 1, 4):
             assert differing(whole["weights"][epoch], resumed["weights"][epoch]) == []
             assert differing(whole["scores"][epoch], resumed["scores"][epoch]) == []
+
+
+def test_norms_and_what_others_froze_stay_as_they_were(runs):
+    """Each step comes after one epoch; EarlyStopping, which never sees an improvement, waits for both."""
+    first, last = (runs[0]["recipe"][0]["weights"][epoch] for epoch in (0, 3))
+    changed = {key for key in first if not torch.equal(first[key], last[key])}
+    backbone = [key.removeprefix("network.backbone.stages.") for key in changed if ".backbone." in key]
+    assert {key.split(".")[0] for key in backbone} == {"last_conv", "block5"}
+    assert not [key for key in backbone if ".fc1." in key or "running" in key or "num_batches" in key]
+    assert [key for key in backbone if ".fc2." in key]
 
 
 def test_without_wrapping_again_replicas_drift_and_the_audit_says_so(runs):

@@ -1,7 +1,9 @@
 """The rates against torch's schedulers on their own, with a warm-up computed by hand."""
 
 import copy
+import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -67,7 +69,7 @@ def test_short_names_stand_for_torchs():
     for short, name in (("cosine", "CosineAnnealingLR"), ("one_cycle", "OneCycleLR")):
         assert run(made(short)) == run(made(name))
     assert isinstance(made("plateau").scheduler, lr_scheduler.ReduceLROnPlateau)
-    assert made(None) is None
+    assert made(None).scheduler is None
 
 
 def test_an_interval_of_epochs_counts_epochs():
@@ -98,6 +100,14 @@ def test_each_stage_warms_up_from_its_own_unfreeze_on(name):
         assert rates[step] == pytest.approx([full[step][0] * late_factor, full[step][1] * early_factor]), step
 
 
+def test_a_stage_warms_up_though_its_first_parameter_is_frozen():
+    schedule = made(None, warmup=4)
+    group = schedule.optimizer.param_groups[0]
+    group["params"].insert(0, nn.Parameter(torch.zeros(1), requires_grad=False))
+    rates = run(schedule, range(2))
+    assert [rate for rate, _ in rates] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1, 0.1, 0.1])
+
+
 @pytest.mark.parametrize("name", [None, "cosine", "one_cycle", "plateau", "ExponentialLR"])
 @pytest.mark.parametrize("stopped", [1, 2, 4])
 def test_it_goes_on_where_it_was_saved(name, stopped):
@@ -108,8 +118,8 @@ def test_it_goes_on_where_it_was_saved(name, stopped):
     run(first, range(stopped), scores)
     state = copy.deepcopy((first.state_dict(), first.optimizer.state_dict()))
     again = made(name, options, warmup=6)
-    again.load_state_dict(state[0])
     again.optimizer.load_state_dict(state[1])
+    again.load_state_dict(state[0])
     assert run(again, range(stopped, EPOCHS), scores) == whole[stopped * 4 :]
 
 
@@ -135,9 +145,94 @@ def test_a_run_without_end_has_no_cosine():
             lr_schedule(make_optimizer(), "cosine", {}, None, 0, endless, endless)
 
 
-def test_the_state_of_another_schedule_is_refused():
-    with pytest.raises(ModuleError, match="other parameter groups or another learning-rate scheduler"):
-        made("cosine").load_state_dict(StageLRScheduler(make_optimizer()).state_dict())
+def test_the_state_of_other_groups_is_refused():
     alone = StageLRScheduler(AdamW([nn.Parameter(torch.zeros(1))]))
-    with pytest.raises(ModuleError, match="other parameter groups"):
+    with pytest.raises(ModuleError, match=r"made with 2 parameter groups, this run has 1: .*init_from"):
         alone.load_state_dict(StageLRScheduler(make_optimizer()).state_dict())
+
+
+def test_a_one_cycle_that_is_too_short_is_refused_before_the_run():
+    with pytest.raises(ModuleError, match="OneCycleLR of 5 steps, and the run has 20: leave its length out"):
+        made("one_cycle", {"total_steps": 5})
+
+
+# What is asked of the run that resumes: scheduler, options, interval, lr of the head.
+OTHERS = {
+    "another lr": ("cosine", {}, None, 0.05),
+    "another lr, constant": (None, {}, None, 0.05),
+    "from a cosine to a one-cycle": ("one_cycle", {}, None, 0.5),
+    "to another class": ("ExponentialLR", {"gamma": 0.5}, None, 0.5),
+    "to epochs": ("cosine", {}, "epoch", 0.5),
+    "from constant rates": ("StepLR", {"step_size": 2}, None, 0.5),
+}
+BEFORE = {"another lr, constant": None, "from constant rates": None}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_what_is_asked_at_a_resume_is_what_a_whole_run_with_it_has(case):
+    """From the epoch that was reached: as if the run had had these arguments from the start."""
+    first = made(BEFORE.get(case, "cosine"), warmup=3)
+    run(first, range(2))
+    state = copy.deepcopy((first.state_dict(), first.optimizer.state_dict()))
+    name, options, interval, lr = OTHERS[case]
+
+    def asked():
+        optimizer = make_optimizer()
+        optimizer.param_groups[1]["lr"] = lr
+        optimizer.param_groups[1]["weight_decay"] = 0.3
+        return lr_schedule(optimizer, name, options, interval, 3, STEPS, EPOCHS)
+
+    again = asked()
+    again.optimizer.load_state_dict(state[1])
+    again.load_state_dict(state[0])
+    np.testing.assert_allclose(run(again, range(2, EPOCHS)), run(asked())[8:])
+    assert again.optimizer.param_groups[1]["weight_decay"] == 0.3
+
+
+@pytest.mark.parametrize("name", ["cosine", "one_cycle"])
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_longer_run_follows_its_own_formula_and_never_climbs(name, factor):
+    """Twice the epochs, with as many steps each or twice as many."""
+    first = made(name)
+    run(first)
+    again = lr_schedule(make_optimizer(), name, {}, None, 0, 2 * factor * STEPS, 2 * EPOCHS, 4 * factor)
+    whole = lr_schedule(make_optimizer(), name, {}, None, 0, 2 * factor * STEPS, 2 * EPOCHS, 4 * factor)
+    state = {**first.state_dict(), "steps_per_epoch": 4}
+    again.optimizer.load_state_dict(first.optimizer.state_dict())
+    again.load_state_dict(state)
+    rates = [[0.1, 0.5], *run_steps(again, factor * STEPS)]
+    assert rates[1:] == run_steps(whole, 2 * factor * STEPS)[factor * STEPS :]
+    assert all(
+        later < rate for rate, later in itertools.pairwise(rates) for rate, later in zip(rate, later, strict=True)
+    )
+
+
+def run_steps(schedule, steps):
+    """The rates in force at each of some steps."""
+    rates = []
+    for _ in range(steps):
+        rates.append([group["lr"] for group in schedule.optimizer.param_groups])
+        schedule.optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_a_plateau_keeps_what_it_has_seen():
+    first = made("plateau", {"patience": 0, "factor": 0.1})
+    run(first, range(2), [1.0, 2.0])
+    again = made("plateau", {"patience": 1, "factor": 0.5})
+    again.optimizer.param_groups[1]["lr"] = 0.5
+    again.optimizer.load_state_dict(first.optimizer.state_dict())
+    again.load_state_dict(first.state_dict())
+    rates = run(again, range(3), [2.0, 2.0, 2.0])
+    assert [rates[step][0] for step in (0, 4, 8)] == pytest.approx([0.01, 0.01, 0.005])
+    assert again.scheduler.best == 1.0
+
+
+def test_fewer_epochs_than_were_done_are_no_error():
+    first = made("one_cycle")
+    run(first)
+    again = lr_schedule(make_optimizer(), "one_cycle", {}, None, 0, STEPS // 2, EPOCHS)
+    again.optimizer.load_state_dict(first.optimizer.state_dict())
+    again.load_state_dict(first.state_dict())
+    assert again.optimizer.param_groups[0]["lr"] < 1e-4

@@ -8,12 +8,15 @@ from typing import Any, Literal, get_args
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, nn
 
-from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze, stages_of
+from lightning_transfer.callbacks.schedule import stages_of
+from lightning_transfer.callbacks.staged_unfreeze import StagedUnfreeze
+from lightning_transfer.callbacks.stopping import wait_afresh
 from lightning_transfer.errors import ScheduleError
 
 Mode = Literal["min", "max"]
+Weights = dict[str, dict[str, Tensor]]  # by stage
 
 
 class AdaptiveUnfreeze(StagedUnfreeze):
@@ -30,7 +33,9 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         patience: Epochs without an improvement after which the next step follows.
         max_epochs_per_step: Epochs after which it follows in any case: a number for every step, or one for each
             stage by name.
-        restore_best: Go back to the weights of the best score before each step. The optimizer keeps its moments.
+        restore_best: Go back to the weights of the best score before each step: those that were scored, also where
+            a callback averages weights and validates the averages. The optimizer keeps its moments.
+        train_norm: See `StagedUnfreeze`.
 
     Raises:
         ScheduleError: See `StagedUnfreeze`; or validation does not log the score.
@@ -45,9 +50,10 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         patience: int = 2,
         max_epochs_per_step: int | dict[str, int] | None = None,
         restore_best: bool = False,
+        train_norm: bool = True,
     ) -> None:
         steps = [[step] if isinstance(step, str) else list(step) for step in stages]
-        super().__init__(dict(enumerate(steps)))
+        super().__init__(dict(enumerate(steps)), train_norm)
         if mode not in get_args(Mode):
             raise ScheduleError(f"mode={mode!r}: wanted min or max.")
         if patience < 1:
@@ -73,7 +79,8 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         self.patience = patience
         self.max_epochs_per_step = max_epochs_per_step
         self.restore_best = restore_best
-        self._best_weights: dict[str, dict[str, Tensor]] | None = None
+        self._best_weights: Weights | None = None
+        self._scored: Weights | None = None
         self._go_back = False
         self._begin()
 
@@ -90,6 +97,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
             if isinstance(self.max_epochs_per_step, Mapping)
             else self.max_epochs_per_step,
             "restore_best": self.restore_best,
+            "train_norm": self.train_norm,
         }
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -107,28 +115,46 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         """Set what trains; at a new step, restore the best weights first, if asked to."""
         super().on_train_epoch_start(trainer, pl_module)
         if self._go_back and self._best_weights is not None:
-            for name, module in self._modules(pl_module).items():
-                module.load_state_dict(self._best_weights[name])
+            stages = stages_of(pl_module)
+            for name in self.trained_stages(trainer.current_epoch - 1):
+                _restore(stages[name], self._best_weights[name])
         self._go_back = False
+        if len(self.starts) == len(self.planned):
+            self._best_weights = None  # checkpoints need not carry what no step will go back to
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Copy the weights that are scored: averages are in place now, and gone when validation ends."""
+        first = batch_idx == dataloader_idx == 0
+        steps_to_come = self._go_back or len(self.starts) < len(self.planned)
+        if first and self.restore_best and steps_to_come and _decides(trainer):
+            stages = stages_of(pl_module)
+            self._scored = {name: _copy(stages[name]) for name in self.planned}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decide on rank 0, for all ranks."""
-        if trainer.sanity_checking or trainer.state.fn is not TrainerFn.FITTING:
+        if not _decides(trainer):
             return
+        scored, self._scored = self._scored, None
         if self.monitor not in trainer.callback_metrics:
             names = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
             raise ScheduleError(f"monitor={self.monitor!r} is not logged by validation, which logs {names}.")
         score = trainer.strategy.broadcast(float(trainer.callback_metrics[self.monitor]))
         epoch = trainer.current_epoch
         if self._better(score):
-            self._best, self._best_epoch = score, epoch
-            if self.restore_best:
-                self._best_weights = _copies(self._modules(pl_module))
+            self._best, self._best_epoch, self._best_weights = score, epoch, scored
         began = max(self.starts.values())
         if began > epoch or len(self.starts) == len(self.planned):
             return  # decided already, where there are several validations an epoch; or nothing is left
         if epoch - max(self._best_epoch, began - 1) >= self.patience or epoch - began + 1 >= self._limit():
             self._unfreeze_next(epoch + 1)
+            wait_afresh(trainer)  # or EarlyStopping might end the run before the step that was just decided
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings, to be compared at resume, and the decisions so far."""
@@ -159,7 +185,7 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         self.starts = dict.fromkeys(self.steps[0], 0)
         self._best = math.inf if self.mode == "min" else -math.inf
         self._best_epoch = -1
-        self._best_weights = None
+        self._best_weights = self._scored = None
         self._go_back = False
 
     def _better(self, score: float) -> bool:
@@ -181,13 +207,21 @@ class AdaptiveUnfreeze(StagedUnfreeze):
         self.starts |= dict.fromkeys(following, epoch)
         self._go_back = self.restore_best
 
-    def _modules(self, pl_module: LightningModule) -> dict[str, Any]:
-        stages = stages_of(pl_module)
-        return {name: stages[name] for name in self.planned}
+
+def _decides(trainer: Trainer) -> bool:
+    return trainer.state.fn is TrainerFn.FITTING and not trainer.sanity_checking
 
 
-def _copies(modules: Mapping[str, Any]) -> dict[str, dict[str, Tensor]]:
-    return {
-        name: {key: value.detach().clone() for key, value in module.state_dict().items()}
-        for name, module in modules.items()
+def _copy(stage: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in stage.state_dict().items()}
+
+
+def _restore(stage: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load weights, but for layers in which nothing trains: averages of constants are only nearly the same."""
+    constant = {
+        name
+        for name, layer in stage.named_modules()
+        if (own := list(layer.parameters(recurse=False))) and not any(parameter.requires_grad for parameter in own)
     }
+    kept = {key: value for key, value in weights.items() if key.rpartition(".")[0] not in constant}
+    stage.load_state_dict(kept, strict=False)

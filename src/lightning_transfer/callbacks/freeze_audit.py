@@ -43,13 +43,14 @@ class Snapshot:
 class FreezeAudit(Callback):
     """Compare every parameter and buffer before and after each phase of a run; fail the run, with their names.
 
-    Frozen parameters must not change, nor BatchNorm's running statistics beside them. Parameters that train must
-    change, unless their learning rate or last gradient was too small to move them, as that of a bias before
-    BatchNorm may be; a learning rate of 0 does not count as too small. All ranks must have equal parameters, to
-    the last bit. It keeps digests, not copies; they are part of checkpoints, so that a phase may be interrupted.
+    Frozen parameters must not change, nor running statistics where all parameters beside them are frozen.
+    Parameters that train must change, unless their learning rate or last gradient was too small to move them, as
+    that of a bias before BatchNorm may be; a learning rate of 0 does not count as too small. All ranks must have
+    equal parameters, to the last bit. It keeps digests, not copies; they are part of checkpoints, so that a phase
+    may be interrupted.
 
     The modules of this library bring one along; add it to the Trainer for your own. It goes by `requires_grad` at
-    an epoch's first batch.
+    an epoch's first batch: less may train than a schedule of stages unfreezes, never more.
 
     Raises:
         AuditError: During fit, at the end of a phase; lists the names.
@@ -60,16 +61,16 @@ class FreezeAudit(Callback):
         self._declared: frozenset[str] | None = None
         self._unmoved: list[str] = []
 
-    def declare(self, trainer: Trainer, module: LightningModule, trained: Collection[str]) -> None:
-        """Take note of which parameters train from now on; a change ends the phase.
+    def declare(self, trainer: Trainer, module: LightningModule, may_train: Collection[str]) -> None:
+        """Take note of which parameters may train from now on; where others train than before, a phase ends.
 
         Args:
             trainer: In fit.
             module: Its weights are still those of the last step.
-            trained: Names of parameters.
+            may_train: Names of parameters.
         """
-        self._declared = frozenset(trained)
-        if self._before is not None and frozenset(self._before.trained) != self._declared:
+        self._declared = frozenset(may_train)
+        if self._before is not None and self._before.trained != _trained(module):
             self._compare(trainer, module)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -83,11 +84,11 @@ class FreezeAudit(Callback):
         """Begin a phase, if there is none or other parameters train than before."""
         if batch_idx and self._before is not None:
             return
-        trained = [name for name, parameter in pl_module.named_parameters() if parameter.requires_grad]
-        if self._declared is not None and self._declared != set(trained):
+        trained = _trained(pl_module)
+        if self._declared is not None and (more := set(trained) - self._declared):
             raise AuditError(
                 f"Something other than the schedule changed what trains, in epoch {trainer.current_epoch}: "
-                + _listed(sorted(self._declared.symmetric_difference(trained)))
+                + _listed(sorted(more))
             )
         if self._before is not None and self._before.trained != trained:
             self._compare(trainer, pl_module)
@@ -165,6 +166,10 @@ def digest(value: Tensor) -> str:
     return hashlib.blake2b(array.data, digest_size=16).hexdigest()
 
 
+def _trained(module: nn.Module) -> list[str]:
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+
+
 def _numbers(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
@@ -178,7 +183,7 @@ def _expectations(module: nn.Module, trained: frozenset[str]) -> tuple[set[str],
         for name, _ in owner.named_buffers(recurse=False):
             full = f"{owner_name}.{name}" if owner_name else name
             near = _nearest_parameters(module, owner_name)
-            if near & frozen:
+            if near and not near & trained:
                 frozen.add(full)
             elif isinstance(owner, _BatchNorm) and owner.training and near and name == "running_mean":
                 unfrozen.add(full)

@@ -34,9 +34,15 @@ class History(Callback):
         self._validation: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A new fit begins with an empty history; one that is resumed gets its own back after this."""
-        if stage == "fit":
-            self.epochs, self.seconds, self._ended, self._validation = [], 0.0, None, {}
+        """Begin with an empty history, unless this Trainer goes on from where an earlier fit of it has ended.
+
+        A run that is resumed from a checkpoint gets its own back after this.
+        """
+        if stage != "fit":
+            return
+        self._ended, self._validation = None, {}
+        if trainer.current_epoch == 0:
+            self.epochs, self.seconds = [], 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lightning.pytorch import Trainer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+
+from lightning_transfer.models.freezing import Stages
+from lightning_transfer.utils.lightning import learning_rates
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,18 @@ class StageRow:
     parameters: int
     trainable: int
     learning_rate: float | None
+
+
+def stage_rows(trainer: Trainer, stages: Stages) -> list[StageRow]:
+    """Count what each stage has, and what of it trains now."""
+    rates = learning_rates(trainer)
+    rows = []
+    for name, module in stages.items():
+        parameters = list(module.parameters())
+        rate = next((rates[id(parameter)] for parameter in parameters if id(parameter) in rates), None)
+        trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        rows.append(StageRow(name, sum(parameter.numel() for parameter in parameters), trainable, rate))
+    return rows
 
 
 def stage_table(rows: Sequence[StageRow], title: str) -> str:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import StochasticWeightAveraging
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
-from lightning_transfer.callbacks.stage_table import StageRow, stage_table
+from lightning_transfer.callbacks.schedule import (
+    check_optimizers,
+    check_stages,
+    check_trainer,
+    in_order,
+    in_words,
+    stages_of,
+)
+from lightning_transfer.callbacks.stage_table import stage_rows, stage_table
+from lightning_transfer.callbacks.stopping import wait_afresh, why_it_ended
 from lightning_transfer.errors import ScheduleError
-from lightning_transfer.models.freezing import Stages, freeze, is_trainable, unfreeze
-from lightning_transfer.utils.lightning import find_callbacks, learning_rates
+from lightning_transfer.models.freezing import NORMS, Stages, freeze, frozen_by_others, unfreeze
+from lightning_transfer.utils.lightning import find_callbacks
 
 
 class StagedUnfreeze(Callback):
@@ -32,9 +39,17 @@ class StagedUnfreeze(Callback):
     synchronises what was frozen when it wrapped the module
     (https://github.com/Lightning-AI/pytorch-lightning/issues/20340).
 
+    What somebody else has frozen inside a stage, before the fit or at each epoch's start, stays frozen when the
+    stage unfreezes: parameters; and layers all of whose parameters are frozen, which stay in eval mode too. So do
+    layers that were put into eval mode.
+
+    EarlyStopping counts afresh whenever a stage unfreezes. A warning names the stages that never come, and why.
+
     Args:
         schedule: The stages that begin to train, by epoch. Their order is from the head towards the input, without
             a gap; the first step must be at epoch 0.
+        train_norm: Whether normalisation layers train with their stage. If not, those of all stages but the last
+            one, the head, which is new, stay as they were pretrained: parameters and running statistics.
 
     Raises:
         ScheduleError: At once, for a malformed schedule; at set-up, where it does not fit the network or the
@@ -45,12 +60,17 @@ class StagedUnfreeze(Callback):
     [('head',), ('head', 'block5'), ('head', 'block5', 'block4')]
     """
 
-    def __init__(self, schedule: dict[int, list[str]]) -> None:
-        ordered = _in_order(schedule)
+    def __init__(self, schedule: dict[int, list[str]], train_norm: bool = True) -> None:
+        ordered = in_order(schedule)
         self.steps = tuple(tuple(names) for _, names in ordered)
         self.starts = {name: epoch for epoch, names in ordered for name in names}
+        self.train_norm = train_norm
         self._told: tuple[str, ...] = ()
         self._fits = False
+        self._began = -1  # the last epoch that did
+        self._never: list[str] = []  # stages of which a warning has said so
+        self._settled = False
+        self._wrapped: list[bool] | None = None
         if twice := [name for name in self.starts if self.planned.count(name) > 1]:
             raise ScheduleError(f"schedule={schedule} unfreezes {', '.join(twice)} more than once.")
         if not ordered or ordered[0][0] != 0 or not ordered[0][1]:
@@ -65,7 +85,7 @@ class StagedUnfreeze(Callback):
         schedule: dict[int, list[str]] = {}
         for name, epoch in self.starts.items():
             schedule.setdefault(epoch, []).append(name)
-        return {"schedule": schedule}
+        return {"schedule": schedule, "train_norm": self.train_norm}
 
     @property
     def planned(self) -> tuple[str, ...]:
@@ -81,39 +101,76 @@ class StagedUnfreeze(Callback):
         self._fits = stage == "fit"
         if not self._fits:
             return
-        _refuse(trainer)
-        self._check(stages_of(pl_module))
-        self._told = ()
-        self._set_gradients(trainer, pl_module)
-        for module in stages_of(pl_module).values():
-            module.train()  # eval mode comes with the first epoch; earlier, Lightning would warn
+        stages = stages_of(pl_module)
+        check_trainer(trainer)
+        check_stages(self.steps, stages)
+        self._told, self._began, self._never, self._wrapped = (), -1, [], None
+        unfreeze(pl_module)  # what an earlier fit has left
+        if not pl_module.training:
+            for module in stages.values():
+                module.train()
+        # Eval mode comes with the first epoch; earlier, Lightning would warn.
+        freeze(pl_module, self._constant(stages, trainer.current_epoch), modes=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set what trains once more: a loaded checkpoint has changed the epoch."""
-        _check_optimizers(trainer, stages_of(pl_module))
-        never = [name for name, start in self.starts.items() if start >= (trainer.max_epochs or float("inf")) > 0]
-        if never:
-            rank_zero_info(f"{', '.join(never)} will not unfreeze: the run has {trainer.max_epochs} epochs.")
+        check_optimizers(trainer, pl_module)
         self._apply(trainer, pl_module)
+        limit = trainer.max_epochs or -1
+        if limit > 0:
+            self._never = [name for name, start in self.starts.items() if start >= limit]
+            self._warn(trainer, self._never, f"will not unfreeze: the run has max_epochs={limit}")
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set what trains, and print a table where it changed."""
+        """Set what trains; where a stage unfreezes, have EarlyStopping count afresh."""
         self._apply(trainer, pl_module)
+        if trainer.current_epoch > 0 and trainer.current_epoch in self.starts.values():
+            wait_afresh(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Settle at an epoch's first batch, when others have frozen what they want, too."""
+        if self._settled:
+            return
+        self._settled = True
+        stages, trained = stages_of(pl_module), self.trained_stages(trainer.current_epoch)
+        freeze(pl_module, [part for name in trained for part in frozen_by_others(pl_module, stages[name])])
+        now = [parameter.requires_grad for parameter in pl_module.parameters()]
+        if now != self._wrapped:
+            self._wrapped = now
+            _wrap_again(trainer)
+        if trained != self._told:
+            self._tell(trainer, pl_module, trained)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Share BatchNorm's statistics among ranks, which DDP does before training steps only."""
         if trainer.world_size > 1 and trainer.state.fn is TrainerFn.FITTING:
-            self._share_statistics(trainer, pl_module)
+            for name in self.trained_stages(trainer.current_epoch):
+                for buffer in stages_of(pl_module)[name].buffers():
+                    dist.broadcast(buffer, src=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the number of stages that train, the trainable parameters, and each stage's learning rate."""
-        rows = _rows(trainer, stages_of(pl_module))
+        rows = stage_rows(trainer, stages_of(pl_module))
         rates = {f"learning_rate/{row.stage}": row.learning_rate for row in rows if row.learning_rate is not None}
         values = {
             "stages/trained": float(len(self.trained_stages(trainer.current_epoch))),
             "stages/trainable_parameters": float(sum(row.trainable for row in rows)),
         }
         pl_module.log_dict(values | rates, sync_dist=True)
+        # Already now, so that others, who freeze at each epoch's start, find what unfreezes then.
+        self._set(pl_module, trainer.current_epoch + 1)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say which stages never came, and why; leave what trained last."""
+        self._set(pl_module, self._began)
+        self._warn_of_the_rest(trainer, why_it_ended(trainer))
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Say so too where a person or a signal stops the run; an error speaks for itself."""
+        if self._fits and self._began >= 0 and isinstance(exception, KeyboardInterrupt | SystemExit):
+            self._warn_of_the_rest(trainer, f"it was interrupted ({type(exception).__name__})")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the schedule, to be compared at resume."""
@@ -127,115 +184,63 @@ class StagedUnfreeze(Callback):
         """
         if not self._fits:
             return
-        recorded = {name: state_dict.get(name) for name in self.settings}
+        saved = {"train_norm": True, **state_dict}  # it was not always a setting
+        recorded = {name: saved.get(name) for name in self.settings}
         if recorded != self.settings:
             raise ScheduleError(
-                f"The checkpoint was made with {_words(recorded)}; this run has {_words(self.settings)}. "
+                f"The checkpoint was made with {in_words(recorded)}; this run has {in_words(self.settings)}. "
                 "Resume with the checkpoint's own, or begin a new run with init_from."
             )
 
-    def _check(self, stages: Stages) -> None:
-        order = list(stages)[::-1]
-        for name in self.planned:
-            if name not in stages:
-                near = difflib.get_close_matches(name, order, n=1)
-                raise ScheduleError(
-                    f"There is no stage {name!r}{f' (did you mean {near[0]}?)' if near else ''}: from the head "
-                    f"towards the input the stages are {', '.join(order)}."
-                )
-        place = 0
-        for step in self.steps:
-            if set(step) != set(order[place : place + len(step)]):
-                raise ScheduleError(
-                    f"{_words(self.settings)} is out of order at {', '.join(step)}: stages unfreeze from the head "
-                    f"towards the input, {', '.join(order)}, and none may be left out."
-                )
-            place += len(step)
+    def _constant(self, stages: Stages, epoch: int) -> list[nn.Module]:
+        """Return what the schedule wants frozen in an epoch."""
+        trained = self.trained_stages(epoch)
+        frozen = [stage for name, stage in stages.items() if name not in trained]
+        if self.train_norm:
+            return frozen
+        pretrained = list(stages.values())[:-1]
+        return frozen + [layer for stage in pretrained for layer in stage.modules() if isinstance(layer, NORMS)]
 
-    def _set_gradients(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        trained = self.trained_stages(trainer.current_epoch)
-        for name, module in stages_of(pl_module).items():
-            module.requires_grad_(name in trained)
+    def _set(self, pl_module: LightningModule, epoch: int) -> list[nn.Module]:
+        """Freeze what is to be frozen in an epoch; return what the schedule, and not others, wants so."""
+        stages = stages_of(pl_module)
+        constant = self._constant(stages, epoch)
+        unfreeze(pl_module)
+        others = [
+            part for name in self.trained_stages(epoch) for part in frozen_by_others(pl_module, stages[name])
+        ]
+        freeze(pl_module, [*constant, *others])
+        return constant
 
     def _apply(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        stages = stages_of(pl_module)
-        trained = self.trained_stages(trainer.current_epoch)
-        before = [parameter.requires_grad for parameter in pl_module.parameters()]
-        for name, module in stages.items():
-            (unfreeze if name in trained else freeze)(module)
-        names = [name for name, parameter in pl_module.named_parameters() if parameter.requires_grad]
+        self._began, self._settled = trainer.current_epoch, False
+        constant = self._set(pl_module, trainer.current_epoch)
+        fixed = {id(parameter) for part in constant for parameter in part.parameters()}
+        may_train = [name for name, parameter in pl_module.named_parameters() if id(parameter) not in fixed]
         for audit in find_callbacks(trainer, FreezeAudit):
-            audit.declare(trainer, pl_module, names)
-        if before != [parameter.requires_grad for parameter in pl_module.parameters()]:
-            _wrap_again(trainer)
-        if trained != self._told:
-            self._told = trained
-            title = f"epoch {trainer.current_epoch}: {', '.join(trained)}"
-            pl_module.print(stage_table(_rows(trainer, stages), title))
+            audit.declare(trainer, pl_module, may_train)
 
-    def _share_statistics(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _tell(self, trainer: Trainer, pl_module: LightningModule, trained: tuple[str, ...]) -> None:
         stages = stages_of(pl_module)
-        for name in self.trained_stages(trainer.current_epoch):
-            for buffer in stages[name].buffers():
-                dist.broadcast(buffer, src=0)
+        new = [name for name in trained if name not in self._told]
+        idle = [name for name in new if stages[name] in frozen_by_others(pl_module, stages[name])]
+        self._told = trained
+        title = f"epoch {trainer.current_epoch}: {', '.join(trained)}"
+        pl_module.print(stage_table(stage_rows(trainer, stages), title))
+        if idle:
+            rank_zero_warn(
+                f"Nothing of {', '.join(idle)} trains, though the schedule unfreezes it: something else has set "
+                "requires_grad=False on all its parameters. Leave that to the schedule, or leave the stage out."
+            )
 
+    def _warn_of_the_rest(self, trainer: Trainer, reason: str) -> None:
+        rest = [name for name in self.planned if name not in (*self.trained_stages(self._began), *self._never)]
+        self._warn(trainer, rest, f"did not unfreeze: the run ended in epoch {self._began}, since {reason}")
 
-def stages_of(module: LightningModule) -> Stages:
-    """Return a module's `stages`.
-
-    Raises:
-        ScheduleError: It has none.
-    """
-    stages = getattr(module, "stages", None)
-    if not isinstance(stages, Mapping):
-        raise ScheduleError(
-            f"{type(module).__name__} has no stages: give it a property `stages`, a dict of names to modules from "
-            "the input to the output."
-        )
-    return cast(Stages, stages)
-
-
-def _in_order(schedule: object) -> list[tuple[int, list[str]]]:
-    """Return the steps sorted by epoch; a config may hold anything that YAML can write."""
-    fits = isinstance(schedule, Mapping) and all(
-        type(epoch) is int and isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-        for epoch, names in schedule.items()
-    )
-    if not fits:
-        raise ScheduleError(
-            f"schedule={schedule!r}: wanted lists of stage names by whole epoch, such as "
-            '{0: ["head"], 5: ["block5"]}.'
-        )
-    return sorted(cast(dict[int, list[str]], schedule).items())
-
-
-def _words(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in settings.items())
-
-
-def _refuse(trainer: Trainer) -> None:
-    strategy = trainer.strategy
-    fits = isinstance(strategy, SingleDeviceStrategy | DDPStrategy) and not isinstance(strategy, DeepSpeedStrategy)
-    if not fits:
-        raise ScheduleError(
-            f"StagedUnfreeze cannot work with {type(strategy).__name__}: it flattens or shards parameters once, "
-            "and "
-            'those that unfreeze later would get no gradient. Use one device, or strategy="ddp".'
-        )
-    if find_callbacks(trainer, StochasticWeightAveraging):
-        raise ScheduleError(
-            "StochasticWeightAveraging fails when a stage unfreezes after it has begun: use EMAWeightAveraging."
-        )
-
-
-def _check_optimizers(trainer: Trainer, stages: Stages) -> None:
-    known = learning_rates(trainer)
-    missing = [n for n, module in stages.items() if any(id(p) not in known for p in module.parameters())]
-    if missing:
-        raise ScheduleError(
-            f"The optimizer lacks parameters of {', '.join(missing)}: give it all stages from the start, also "
-            "those that are frozen then. parameter_groups(self.stages, lr) does so."
-        )
+    def _warn(self, trainer: Trainer, names: list[str], what: str) -> None:
+        if names and not trainer.fast_dev_run:  # type: ignore[attr-defined]  # set by a connector of the Trainer
+            when = [f"{name} (epoch {self.starts[name]})" if name in self.starts else name for name in names]
+            rank_zero_warn(f"{', '.join(when)} {what}.")
 
 
 def _wrap_again(trainer: Trainer) -> None:
@@ -243,14 +248,3 @@ def _wrap_again(trainer: Trainer) -> None:
     if isinstance(strategy, DDPStrategy) and isinstance(strategy.model, DistributedDataParallel):
         strategy.model = strategy.lightning_module
         strategy.configure_ddp()
-
-
-def _rows(trainer: Trainer, stages: Stages) -> list[StageRow]:
-    rates = learning_rates(trainer)
-    rows = []
-    for name, module in stages.items():
-        parameters = list(module.parameters())
-        size = sum(parameter.numel() for parameter in parameters)
-        rate = rates.get(id(parameters[0])) if parameters else None
-        rows.append(StageRow(name, size, size if is_trainable(module) else 0, rate))
-    return rows

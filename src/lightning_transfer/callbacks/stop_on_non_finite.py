@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ STEPS_BETWEEN_CHECKS = 50
 
 
 class StopOnNonFinite(Callback):
-    """Stop on a non-finite loss or weights, and on empty loaders.
+    """Stop on a non-finite loss or weights, and on empty loaders; for any LightningModule.
 
     The training loss is checked every `STEPS_BETWEEN_CHECKS` steps and at an epoch's last; all losses that
-    validation logs, before they choose a checkpoint; weights whenever they are to be saved.
+    validation logs, before they choose a checkpoint; weights whenever they are to be saved, and at the end. A
+    buffer may be infinite, as a mask is, but not NaN.
 
     Raises:
         TrainingError: Names what is not finite, or which loader is empty. Checkpoints saved before stay.
@@ -36,7 +38,7 @@ class StopOnNonFinite(Callback):
         """Check the training loss now and then."""
         due = batch_idx % STEPS_BETWEEN_CHECKS == 0 or trainer.is_last_batch
         if due and "loss" in (outputs or ()):
-            _check(trainer, "training loss", outputs["loss"])
+            check_finite(trainer, "training loss", outputs["loss"])
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check what validation logged, before a ModelCheckpoint looks at it."""
@@ -44,13 +46,15 @@ class StopOnNonFinite(Callback):
             return
         for name, value in trainer.callback_metrics.items():
             if name.endswith("loss") and not name.startswith("train"):
-                _check(trainer, name.replace("/", " "), value)
+                check_finite(trainer, name.replace("/", " "), value)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Check the weights."""
-        for name, value in checkpoint["state_dict"].items():
-            if isinstance(value, Tensor):
-                _check(trainer, name, value)
+        _check_weights(trainer, pl_module, checkpoint["state_dict"])
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the weights that the last step has left; no loss knows them."""
+        _check_weights(trainer, pl_module, pl_module.state_dict())
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse to have seen no batch."""
@@ -74,10 +78,27 @@ def no_batches(split: str) -> TrainingError:
     )
 
 
-def _check(trainer: Trainer, name: str, value: Tensor) -> None:
-    if bool(torch.isfinite(value).all()):
-        return
-    raise TrainingError(
+def _check_weights(trainer: Trainer, module: LightningModule, weights: Mapping[str, Any]) -> None:
+    parameters = {name for name, _ in module.named_parameters()}
+    for name, value in weights.items():
+        if isinstance(value, Tensor):
+            wrong = value.isfinite().logical_not() if name in parameters else value.isnan()
+            if bool(wrong.any()):
+                raise _not_finite(trainer, name)
+
+
+def check_finite(trainer: Trainer, name: str, value: Tensor) -> None:
+    """Stop a run where a value is not finite.
+
+    Raises:
+        TrainingError: So it is; names it.
+    """
+    if not bool(torch.isfinite(value).all()):
+        raise _not_finite(trainer, name)
+
+
+def _not_finite(trainer: Trainer, name: str) -> TrainingError:
+    return TrainingError(
         f"The {name} is not finite any more, in epoch {trainer.current_epoch}, step {trainer.global_step}: "
         "checkpoints saved before are left as they are. Take a lower lr or a longer warmup_steps, or clip "
         "gradients (--trainer.gradient_clip_val 1); instead of 16-mixed, try bf16-mixed."

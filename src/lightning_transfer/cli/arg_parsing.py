@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from jsonargparse import ArgumentParser
 
-from lightning_transfer.cli.config_limits import PACKAGES
 from lightning_transfer.errors import UsageError
+from lightning_transfer.utils.allowed_packages import PACKAGES
 
 # How argparse, jsonargparse and Python put what is put better here. What is not found keeps their words.
 UNKNOWN_KEY = re.compile(
@@ -69,6 +69,24 @@ def own_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         elif argument != "--debug":
             others.append(argument)
     return others, packages
+
+
+def configs_first(arguments: Sequence[str]) -> list[str]:
+    """Move configs before the flags, so that what was typed goes before what a config says, in any order.
+
+    >>> configs_first(["fit", "--model.lr", "1", "--config", "a.yaml", "--data.seed=2", "-c=b.yaml"])
+    ['fit', '--config', 'a.yaml', '-c=b.yaml', '--model.lr', '1', '--data.seed=2']
+    """
+    command, *others = arguments
+    configs: list[str] = []
+    flags: list[str] = []
+    following = iter(others)
+    for argument in following:
+        if argument in ("--config", "-c"):
+            configs += [argument, *[value for value in [next(following, None)] if value is not None]]
+        else:
+            (configs if argument.startswith(("--config=", "-c=")) else flags).append(argument)
+    return [command, *configs, *flags]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -11,19 +11,7 @@ from typing import Any
 from jsonargparse import Namespace, set_parsing_settings
 
 from lightning_transfer.errors import UsageError
-
-PACKAGES = ("lightning_transfer", "lightning", "torch", "torchvision", "torchmetrics")
-# Parts of them that start whatever program they are told to, or unpickle whatever file.
-LAUNCHERS = (
-    "torch._dynamo",
-    "torch._inductor",
-    "torch._vendor",
-    "torch.distributed.elastic",
-    "torch.distributed.launcher",
-    "torch.hub",
-    "torch.package",
-    "torch.utils.cpp_extension",
-)
+from lightning_transfer.utils.allowed_packages import LAUNCHERS, PACKAGES
 
 
 def limit_configs(packages: Sequence[str] = ()) -> None:
@@ -56,7 +44,7 @@ def refuse_functions(config: Any) -> None:
         config = vars(config)
     if isinstance(config, Mapping):
         path = config.get("class_path")
-        named = _loaded(path) if isinstance(path, str) else None
+        named = loaded(path) if isinstance(path, str) else None
         for part in (named, *config.values()):
             refuse_functions(part)
     elif isinstance(config, list | tuple | set | frozenset):
@@ -67,7 +55,7 @@ def refuse_functions(config: Any) -> None:
         raise UsageError(f"{name} is a function: a config names classes alone.")
 
 
-def _loaded(path: str) -> Any:
+def loaded(path: str) -> Any:
     """Return what a dotted name stands for, if its module is loaded; nothing is imported."""
     module, _, name = path.rpartition(".")
     names = [name]

@@ -14,7 +14,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.utilities import rank_zero_info
 
 import lightning_transfer
-from lightning_transfer.cli.arg_parsing import CommandParser
+from lightning_transfer.cli.arg_parsing import CommandParser, configs_first
+from lightning_transfer.cli.callback_flags import find_owners
 from lightning_transfer.cli.config_limits import refuse_functions
 from lightning_transfer.cli.run_defaults import CHECKPOINTS, LOGGER, add_run_defaults, name_run
 from lightning_transfer.data.datamodule import ImageDataModule
@@ -36,6 +37,7 @@ from lightning_transfer.training.checkpoints import (
     load_part,
     recorded_arguments,
     upgrade,
+    warn_of_other_class,
 )
 from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.utils.lightning import callbacks_of, find_callbacks
@@ -105,6 +107,7 @@ class TransferCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add `--features.*`, `--plots.*`, and what every run has."""
+        find_owners(parser)
         add_run_defaults(parser)
         parser.add_class_arguments(FeatureOptions, "features")
         parser.add_class_arguments(Plots, "plots")
@@ -168,6 +171,7 @@ class TransferCLI(LightningCLI):
             return
         self.model.on_load_checkpoint(self.checkpoint)
         path = self._get(self.config, "ckpt_path")
+        warn_of_other_class(self.checkpoint, type(self.model), path)
         check_same_network(self.checkpoint, self.model.hparams, path)
         load_part(self.model.backbone, self.checkpoint, "network.backbone", path)
 
@@ -264,7 +268,7 @@ def run(program: str, description: str, arguments: Sequence[str]) -> None:
     for name in lightning_transfer.__all__:
         getattr(lightning_transfer, name)
     TransferCLI(
-        args=list(arguments),
+        args=configs_first(arguments),
         parser_class=TransferParser,
         trainer_class=TransferTrainer,
         trainer_defaults={"precision": default_precision(), "logger": LOGGER},

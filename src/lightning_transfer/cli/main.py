@@ -84,7 +84,7 @@ def _run(arguments: Sequence[str], packages: Sequence[str]) -> None:
         return
     check_paths(arguments)
     if arguments[0] in COMMANDS:
-        _own_command(arguments[0], arguments[1:])
+        _own_command(arguments[0], arguments[1:], packages)
     elif arguments[0] in OVERVIEW or arguments[0].startswith("-"):
         from lightning_transfer.cli import lightning as lightning_cli
 
@@ -107,7 +107,7 @@ def _overview() -> None:
     print("\n".join(lines))  # noqa: T201
 
 
-def _own_command(name: str, arguments: Sequence[str]) -> None:
+def _own_command(name: str, arguments: Sequence[str], packages: Sequence[str]) -> None:
     function: Callable[..., Any] = getattr(import_module(f"lightning_transfer.cli.commands.{name}"), name)
     limit_configs()
     documentation = docstring_parser.parse(function.__doc__ or "")
@@ -126,6 +126,10 @@ def _own_command(name: str, arguments: Sequence[str]) -> None:
         elif argument in plain:
             several = "+" if parameter.annotation == list[str] else None
             parser.add_argument(argument, type=str, nargs=several, help=about[argument])
+        elif argument == "allow_import":
+            # Parsed by `own_flags`; here for --help.
+            plain.add(argument)
+            parser.add_argument("--allow-import", metavar="PACKAGE", default=packages, help=about[argument])
         elif parameter.default is False:
             plain.add(argument)
             parser.add_argument(f"--{argument}", action="store_true", help=about[argument])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -38,6 +38,7 @@ from lightning_transfer.utils.arguments import (
     positive,
     whole_number,
 )
+from lightning_transfer.utils.given_arguments import given_arguments
 from lightning_transfer.utils.machine import usable_cores
 
 OnBadImage = Literal["error", "skip"]
@@ -186,6 +187,14 @@ class ImageDataModule(LightningDataModule):
         module = copy.copy(self)
         module._index = self._without_duplicates(index)
         return module
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What this data module was made with, as plain values, by which a resumed run tells what has changed.
+
+        Left out is what does not change the batches.
+        """
+        return given_arguments(self, ("index", "num_workers", "left_out_report", "use_cache"))
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -53,8 +53,9 @@ class ImageTableDataModule(ImageDataModule):
         super().__init__(index=None, **kwargs)
         self.table = Path(path_text("table", table))
         self.root = None if root is None else Path(path_text("root", root))
-        columns = {"path": path_column, "label": label_column, "split": split_column}
-        self.columns = Columns(**{name: _text(f"{name}_column", given) for name, given in columns.items()})
+        self.path_column = _text("path_column", path_column)
+        self.label_column = _text("label_column", label_column)
+        self.split_column = _text("split_column", split_column)
         self.separator = _text("separator", separator)
         self.split = checked_shares(split)
         self.split_seed = whole_number("split_seed", split_seed)
@@ -65,7 +66,8 @@ class ImageTableDataModule(ImageDataModule):
         Raises:
             DataError: It cannot be used; names the line.
         """
-        return read_table(self.table, self.root, self.columns, self.separator, self.split, self.split_seed)
+        columns = Columns(self.path_column, self.label_column, self.split_column)
+        return read_table(self.table, self.root, columns, self.separator, self.split, self.split_seed)
 
 
 def _text(name: str, value: str | None) -> str | None:

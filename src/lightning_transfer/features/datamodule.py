@@ -21,6 +21,7 @@ from lightning_transfer.data.sampler import Place, epoch_and_index
 from lightning_transfer.errors import StoreError
 from lightning_transfer.features.store import FeatureStore
 from lightning_transfer.utils.arguments import flag, instance, path_text, positive, whole_number
+from lightning_transfer.utils.given_arguments import given_arguments
 from lightning_transfer.utils.machine import available_memory
 
 Batch = tuple[Tensor, Tensor]
@@ -123,6 +124,16 @@ class FeatureDataModule(LightningDataModule):
         if not isinstance(self._store, FeatureStore):
             raise StoreError(f"The feature store {self._store} is not open yet: call setup() first.")
         return self._store
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What this data module was made with, and the store's recipe: a resumed run tells what has changed.
+
+        Left out is what does not change the batches, and the backbone, which is compared with the module's.
+        """
+        recipe = self.store.manifest.recipe
+        told = {name: value for name, value in recipe.items() if name not in ("backbone", "backbone_fingerprint")}
+        return {**given_arguments(self, ("store", "images", "in_memory")), "store": told}
 
     @property
     def class_names(self) -> tuple[str, ...]:

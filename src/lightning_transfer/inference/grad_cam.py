@@ -40,7 +40,7 @@ def grad_cam(
         ModuleError: There is no such class; lists the names.
         ExtraError: captum is not installed.
     """
-    network, backbone = classifier.network, classifier.network.backbone
+    backbone = classifier.network.backbone
     layer = backbone.stages[backbone.stage_names[-1 if stage is None else backbone.stage_index(stage)]]
     try:
         from captum.attr import LayerAttribution, LayerGradCam
@@ -56,7 +56,7 @@ def grad_cam(
         targets = torch.full((len(images),), _class_index(classifier, label))
     # The hook on the stage asks for its output's gradients, frozen or not, and passes a copy on, which later
     # layers may overwrite.
-    layer_cam = LayerGradCam(network, layer)
+    layer_cam = LayerGradCam(classifier.module, layer)
     coarse = layer_cam.attribute(images, targets.to(images.device), relu_attributions=True)
     fine = LayerAttribution.interpolate(coarse, images.shape[-2:], "bilinear")
     evidence: Tensor = fine[:, 0].detach().float().cpu()

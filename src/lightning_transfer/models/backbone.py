@@ -18,7 +18,7 @@ from lightning_transfer.errors import BackboneError
 from lightning_transfer.models.freezing import eval_mode
 from lightning_transfer.models.providers import torchvision
 from lightning_transfer.models.providers.torchvision import Normalisation
-from lightning_transfer.models.weights import find_weights, load_weights, read_weights
+from lightning_transfer.models.weights import do_weights_follow, find_weights, load_weights, read_weights
 
 
 class Normalise(nn.Module):
@@ -78,7 +78,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.name = torchvision.checked_name(name)
-        source = None if weights is None else find_weights(name, weights)
+        source = None if weights is None or do_weights_follow() else find_weights(name, weights)
         if source is None:
             network = torchvision.build_network(name)
         else:

@@ -2,34 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 Stages = Mapping[str, nn.Module]
+NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_FROZEN = "_made_constant"  # a module's attribute: the names of what `freeze` has changed in it
 
 
-def freeze(module: nn.Module) -> None:
+def freeze(module: nn.Module, parts: Iterable[nn.Module] | None = None, modes: bool = True) -> None:
     """Make a module constant: no gradients, and eval mode throughout.
 
     Eval mode matters as much as `requires_grad`: in training mode a BatchNorm layer normalises with the batch's
     statistics and updates its running ones, whether its parameters train or not.
+
+    The module remembers what was not constant before, for `unfreeze`; that is in no `state_dict`, but in copies.
+
+    Args:
+        module: Which.
+        parts: Only these, inside it; what they hold is found by identity, so they may be containers made for the
+            moment.
+        modes: Set eval mode, too.
 
     >>> layer = nn.BatchNorm2d(3)
     >>> freeze(layer)
     >>> layer.training, layer.weight.requires_grad
     (False, False)
     """
-    module.requires_grad_(False)
-    module.eval()
+    whole = [module] if parts is None else list(parts)
+    parameters = {id(parameter) for part in whole for parameter in part.parameters()}
+    layers = {id(layer) for part in whole for layer in part.modules()} if modes else set()
+    remembered = module.__dict__.setdefault(_FROZEN, {"parameters": set(), "layers": set()})
+    for name, parameter in module.named_parameters():
+        if id(parameter) in parameters and parameter.requires_grad:
+            parameter.requires_grad_(False)
+            remembered["parameters"].add(name)
+    for name, layer in module.named_modules():
+        if id(layer) in layers and layer.training:
+            layer.training = False
+            remembered["layers"].add(name)
 
 
 def unfreeze(module: nn.Module) -> None:
-    """Undo `freeze`: gradients, and training mode throughout."""
-    module.requires_grad_(True)
-    module.train()
+    """Undo every `freeze` of this module, and no more: what somebody else made constant before stays so.
+
+    >>> layer = nn.BatchNorm2d(3)
+    >>> _ = layer.bias.requires_grad_(False)
+    >>> freeze(layer)
+    >>> unfreeze(layer)
+    >>> layer.training, layer.weight.requires_grad, layer.bias.requires_grad
+    (True, True, False)
+    """
+    for parameter in frozen_parameters(module):
+        parameter.requires_grad_(True)
+    remembered = module.__dict__.pop(_FROZEN, {"layers": set()})
+    for name, layer in module.named_modules():
+        if name in remembered["layers"]:
+            layer.training = True
+
+
+def frozen_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of a module that `freeze` has made constant in it."""
+    names = module.__dict__.get(_FROZEN, {"parameters": set()})["parameters"]
+    return [parameter for name, parameter in module.named_parameters() if name in names]
+
+
+def frozen_by_others(module: nn.Module, part: nn.Module) -> list[nn.Module]:
+    """Return the layers of a part that have parameters, all of them constant, though not by `freeze(module)`."""
+    ours = {id(parameter) for parameter in frozen_parameters(module)}
+    held = [(layer, list(layer.parameters())) for layer in part.modules()]
+    return [
+        layer
+        for layer, parameters in held
+        if parameters and not any(p.requires_grad or id(p) in ours for p in parameters)
+    ]
 
 
 def is_trainable(module: nn.Module) -> bool:

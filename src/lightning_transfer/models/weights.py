@@ -6,6 +6,9 @@ import difflib
 import pickle
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 from urllib.parse import urlsplit
@@ -32,6 +35,30 @@ UNREADABLE = (
 DIGEST = re.compile(r"-([0-9a-f]{8,64})\.pth$")
 # DenseNet's published files have keys such as "denselayer1.norm.1.weight", for today's "norm1.weight".
 OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+
+_replaced: ContextVar[bool] = ContextVar("weights are replaced afterwards", default=False)
+
+
+@contextmanager
+def weights_follow() -> Iterator[None]:
+    """Make networks with random weights, whatever their code asks for, since a checkpoint's replace them.
+
+    For classes that name weights themselves: their files need not be there to load a checkpoint.
+
+    >>> with weights_follow():
+    ...     do_weights_follow()
+    True
+    """
+    token = _replaced.set(True)
+    try:
+        yield
+    finally:
+        _replaced.reset(token)
+
+
+def do_weights_follow() -> bool:
+    """Return whether the caller is within `weights_follow`."""
+    return _replaced.get()
 
 
 def choose_weights(name: str, weights: str) -> str:

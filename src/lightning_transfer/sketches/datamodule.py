@@ -40,9 +40,9 @@ class SketchDataModule(ImageDataModule):
     ) -> None:
         super().__init__(index=None, **kwargs)
         self.root = Path(path_text("root", root))
-        counts = _counts(samples)
-        seed = whole_number("drawing_seed", drawing_seed)
-        self.sketches = SketchFolder(self.root, draw, counts, self.image_size, seed)
+        self.samples = _counts(samples)
+        self.drawing_seed = whole_number("drawing_seed", drawing_seed)
+        self.sketches = SketchFolder(self.root, draw, self.samples, self.image_size, self.drawing_seed)
 
     @property
     def boxes(self) -> dict[str, Box]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning_transfer.errors import ModuleError, OutputError
 from lightning_transfer.models.weights import UNREADABLE
 from lightning_transfer.utils.files import remove_parts, sha256_of, sync, whole_file
+
+# How torch names what it does not unpickle.
+NOT_PLAIN = re.compile(r"Unsupported (?:global|class|operand)\S* (?:GLOBAL )?([\w.]+)")
+# Marks a file of weights alone, by which Lightning hands a module back from the processes that trained it.
+BARE = "lightning_transfer_weights_alone"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -52,7 +58,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target, content = Path(path), io.BytesIO()
-        torch.save(checkpoint, content)
+        torch.save(checkpoint if "state_dict" in checkpoint else {BARE: True, "state_dict": checkpoint}, content)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _replace(target, content.getbuffer())
@@ -78,7 +84,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         safely = weights_only is not False
         if "://" in str(path) and not str(path).startswith("http"):
             return super().load_checkpoint(path, map_location, safely)
-        return read_checkpoint(str(path), map_location or "cpu", safely)
+        checkpoint = read_checkpoint(str(path), map_location or "cpu", safely)
+        return checkpoint["state_dict"] if BARE in checkpoint else checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint and its sha256 file."""
@@ -171,6 +178,11 @@ def read_checkpoint(path: str, map_location: Any = "cpu", weights_only: bool = T
         checkpoint: Any = torch.load(path, map_location=map_location, weights_only=weights_only)
     except (*UNREADABLE, OSError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if other := NOT_PLAIN.search(str(error)):
+            reason = (
+                f"it holds {other[1]}, and only tensors and plain values are read, so that no code in it runs: a "
+                "class's own arguments have to be numbers, strings, lists or dicts of them"
+            )
         raise ModuleError(
             f"{path} cannot be read as a checkpoint ({reason}): wanted a file that fit saved."
         ) from error

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_transfer.errors import ModuleError
 
 # Hyperparameters that name files. A checkpoint holds what was in them.
 ORIGINS = ("weights", "head_from", "init_from")
-HEAD = ("num_classes", "pool", "hidden")
+LAYERS = ("pool", "hidden")
+HEAD = ("num_classes", *LAYERS)
 BACKBONE = ("backbone", "last_stage")
 # Those that say which network it is; the others say how it was trained.
 NETWORK = (*BACKBONE, *HEAD, "image_size", "dropout", "task")
 VERSION_KEY = "lightning_transfer_version"
+CLASS_KEY = "module_class"  # since 0.2
 # What version 0.1, whose checkpoints do not name it, called things.
 OLD_NAMES = {
     "base": "backbone",
@@ -41,14 +45,25 @@ def recorded_arguments(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_same_network(checkpoint: Mapping[str, Any], arguments: Mapping[str, Any], path: str) -> None:
+def check_same_network(
+    checkpoint: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    path: str,
+    names: Sequence[str] = (*BACKBONE, *HEAD),
+) -> None:
     """Compare a checkpoint's backbone and head with a new run's arguments, where these are given.
+
+    Args:
+        checkpoint: As read.
+        arguments: The new run's.
+        path: Of the checkpoint, for the error.
+        names: Which arguments.
 
     Raises:
         ModuleError: They differ; names both values.
     """
     recorded = checkpoint["hyper_parameters"]
-    for name in (*BACKBONE, *HEAD):
+    for name in names:
         ours = arguments[name]
         if recorded[name] != ours and not (name == "num_classes" and ours is None):
             raise ModuleError(
@@ -60,6 +75,48 @@ def check_same_network(checkpoint: Mapping[str, Any], arguments: Mapping[str, An
 def version() -> str:
     """Return this library's version, which its checkpoints record."""
     return metadata.version("lightning-transfer")
+
+
+def class_path(module_class: type) -> str:
+    """Return the name under which a checkpoint records the class of its module.
+
+    >>> class_path(nn.Linear)
+    'torch.nn.modules.linear:Linear'
+    """
+    return f"{module_class.__module__}:{module_class.__qualname__}"
+
+
+def warn_of_other_class(checkpoint: Mapping[str, Any], module_class: type, path: object) -> None:
+    """Say so where somebody's own class made a checkpoint, and a class that does not extend it is to read it."""
+    recorded = checkpoint.get(CLASS_KEY)
+    known = {class_path(cls) for cls in module_class.__mro__}
+    if recorded is None or recorded in known or str(recorded).startswith("lightning_transfer."):
+        return
+    name = str(recorded).replace(":", ".")
+    rank_zero_warn(
+        f"{path} was made by {name}, and is read as {module_class.__name__}, without what is its own. "
+        f"For that pass --model={name} --allow-import {name.partition('.')[0]}."
+    )
+
+
+def is_newer(checkpoint: Mapping[str, Any]) -> bool:
+    """Return whether a later version of this library has saved a checkpoint.
+
+    >>> is_newer({VERSION_KEY: "999.0"}), is_newer({VERSION_KEY: "0.1"})
+    (True, False)
+    """
+    theirs, ours = (re.findall(r"\d+", str(text))[:3] for text in (checkpoint.get(VERSION_KEY, ""), version()))
+    return [int(part) for part in theirs] > [int(part) for part in ours]
+
+
+def advice_if_newer(checkpoint: Mapping[str, Any]) -> str:
+    """The end of an error about a checkpoint: what to do where a later version of this library has saved it."""
+    if not is_newer(checkpoint):
+        return ""
+    return (
+        f" It was saved by lightning-transfer {checkpoint[VERSION_KEY]}, newer than the {version()} that is "
+        "installed: pip install -U lightning-transfer."
+    )
 
 
 def upgrade(checkpoint: dict[str, Any], path: object = "This checkpoint") -> None:
@@ -113,9 +170,10 @@ def load_part(
         ModuleError: The shapes differ.
     """
     try:
-        module.load_state_dict(_part(checkpoint, part), assign=assign)
+        module.load_state_dict(part_of(checkpoint, part), assign=assign)
     except RuntimeError as error:
-        raise ModuleError(f"The {part.rpartition('.')[2]} in {path} does not fit: {error}") from error
+        name, reason = part.rpartition(".")[2], " ".join(str(error).split())
+        raise ModuleError(f"The {name} in {path} does not fit: {reason}{advice_if_newer(checkpoint)}") from error
 
 
 def check_same_backbone(backbone: nn.Module, checkpoint: Mapping[str, Any], path: str) -> None:
@@ -125,7 +183,7 @@ def check_same_backbone(backbone: nn.Module, checkpoint: Mapping[str, Any], path
         ModuleError: The backbone in the checkpoint has other weights.
     """
     ours = backbone.state_dict()
-    theirs = _part(checkpoint, "network.backbone")
+    theirs = part_of(checkpoint, "network.backbone")
     if ours.keys() != theirs.keys() or any(not torch.equal(ours[key], theirs[key]) for key in ours):
         raise ModuleError(
             f"The head in {path} was trained on a backbone with other weights "
@@ -134,6 +192,7 @@ def check_same_backbone(backbone: nn.Module, checkpoint: Mapping[str, Any], path
         )
 
 
-def _part(checkpoint: Mapping[str, Any], part: str) -> dict[str, Tensor]:
+def part_of(checkpoint: Mapping[str, Any], part: str) -> dict[str, Tensor]:
+    """Return the weights of one part of a checkpoint, under the names that they have within it."""
     prefix = f"{part}."
     return {key.removeprefix(prefix): v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}

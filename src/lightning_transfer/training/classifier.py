@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, ClassVar, Self, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -20,20 +21,26 @@ from torch import Tensor, nn
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.history import History
 from lightning_transfer.callbacks.step_seeds import StepSeeds
-from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite
+from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite, check_finite
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages, parameter_groups
 from lightning_transfer.models.head import Head, Pool
 from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.models.network import HEAD, TransferNetwork
+from lightning_transfer.models.weights import do_weights_follow
+from lightning_transfer.training.batches import Batch, check_inputs, checked_labels, unpacked
 from lightning_transfer.training.checkpoint_io import between_epochs, check_file, check_folders, read_checkpoint
 from lightning_transfer.training.checkpoints import (
+    BACKBONE,
+    CLASS_KEY,
+    LAYERS,
     ORIGINS,
     VERSION_KEY,
     check_resumable,
     check_same_backbone,
     check_same_network,
+    class_path,
     load_part,
     upgrade,
     version,
@@ -47,13 +54,15 @@ from lightning_transfer.training.data_contract import (
     sizes_of,
     task_of,
 )
+from lightning_transfer.training.extra_state import allow_absent, leave_out, pack, unpack
+from lightning_transfer.training.head_start import HeadStart
 from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
-from lightning_transfer.training.optimizers import make_optimizer
-from lightning_transfer.training.task import SCORES, TASKS, ClassWeights, EpochScores, TaskName, watched
+from lightning_transfer.training.module_arguments import checked
+from lightning_transfer.training.optimizers import make_optimizer, may_fuse
+from lightning_transfer.training.resuming import DATA_KEY, check_resumed, data_arguments
+from lightning_transfer.training.task import TASKS, ClassWeights, EpochScores, TaskName, watched
 from lightning_transfer.utils.batch_norm import has_batch_norm
-from lightning_transfer.utils.lightning import find_callbacks
-
-Batch = tuple[Tensor, Tensor]
+from lightning_transfer.utils.lightning import find_callbacks, finds_rate, steps_per_epoch
 
 
 class Classifier(LightningModule):
@@ -91,7 +100,8 @@ class Classifier(LightningModule):
         class_weights: K factors of the loss, or "balanced".
         task: "single_label" or "multi_label"; None for the data module's.
         head_from: A checkpoint to take the head from, of a feature extraction on the same backbone.
-        init_from: A checkpoint to take backbone and head from; `weights` are not looked for then.
+        init_from: A checkpoint to take backbone and head from; `weights` are not looked for then. Where the data
+            have other classes, its rows of those that both have; see `HeadStart`.
         seed: Of dropout.
         audit_freezing: Bring along `FreezeAudit`.
 
@@ -109,11 +119,13 @@ class Classifier(LightningModule):
         ModuleError: An argument out of range, or a checkpoint to start from that does not fit.
     """
 
+    unfreezes: ClassVar[bool] = False  # whether stages of the backbone may come to train
+
     def __init__(
         self,
         backbone: str = "vgg16",
         *,
-        weights: str | None = "DEFAULT",
+        weights: str | Path | None = "DEFAULT",
         last_stage: str | None = None,
         num_classes: int | None = None,
         image_size: int | None = None,
@@ -133,36 +145,35 @@ class Classifier(LightningModule):
         label_smoothing: float = 0.0,
         class_weights: ClassWeights = None,
         task: TaskName | None = None,
-        head_from: str | None = None,
-        init_from: str | None = None,
+        head_from: str | Path | None = None,
+        init_from: str | Path | None = None,
         seed: int = 0,
         audit_freezing: bool = True,
     ) -> None:
         super().__init__()
+        self.register_load_state_dict_pre_hook(allow_absent)  # type: ignore[no-untyped-call]  # torch's
         self.save_hyperparameters()
-        if head_from and init_from:
-            raise ModuleError("head_from and init_from are both given: init_from brings the head along.")
-        if not 0 < layer_decay <= 1:
-            raise ModuleError(f"layer_decay={layer_decay}: wanted a factor above 0, at most 1.")
-        if scheduler_monitor not in (names := [f"validation/{score}" for score in SCORES]):
-            raise ModuleError(f"scheduler_monitor={scheduler_monitor!r}: wanted one of {', '.join(names)}.")
-        if task is not None and task not in TASKS:
-            raise ModuleError(f"task={task!r}: wanted one of {', '.join(TASKS)}, or None for the data's.")
-        self.lr = lr
-        self.pretrained_weights = weights
+        self.save_hyperparameters(checked(self.hparams))
+        files: dict[str, str | None] = {name: self.hparams[name] for name in ORIGINS}
+        self.lr = float(self.hparams["lr"])
+        self.pretrained_weights = files["weights"]
         self.class_names: tuple[str, ...] | None = None
         self.resize: str | None = None
         self.decoding: dict[str, int] = {}
         self.input_stage: str | None = None
         self._train_scores: dict[str, Tensor] = {}
-        self._optimized_lr = lr
+        self._optimized_lr = self.lr
         self._resumes_between_epochs = True
         self._start: dict[str, Any] | None = None
+        self._head_start: HeadStart | None = None
+        self._checked_stages: set[str] = set()
         # Random weights would take seconds to draw, only to be replaced.
-        with meta_init() if init_from else nullcontext():
-            self.network = TransferNetwork(Backbone(backbone, None if init_from else weights, last_stage))
-        self.backbone.requires_grad_(False)
-        if init_from or head_from:
+        with meta_init() if files["init_from"] else nullcontext():
+            pretrained = None if files["init_from"] else files["weights"]
+            self.network = TransferNetwork(Backbone(backbone, pretrained, last_stage))
+        if not self.unfreezes:
+            self.backbone.requires_grad_(False)
+        if files["init_from"] or files["head_from"]:
             self._read_start()
         if num_classes is not None and image_size is not None:
             self._build(num_classes, image_size, task)
@@ -201,6 +212,11 @@ class Classifier(LightningModule):
         """H and W of the images, in pixels; known once the data module is set up."""
         return int(self.hparams["image_size"])
 
+    @property
+    def task_name(self) -> TaskName:
+        """What the labels are: "single_label" or "multi_label"; known once the data module is set up."""
+        return next(name for name, cls in TASKS.items() if cls is type(self.task))
+
     def build_head(self) -> nn.Module:
         """Make the head; override for another one, from `self.backbone`, `self.num_classes`, `self.image_size`."""
         shape = self.backbone.out_shape(self.image_size)
@@ -235,7 +251,7 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        inputs, labels = batch
+        inputs, labels = batch[:2]
         logits = self(inputs)
         self._scores("train").add(logits, labels)
         return self.task.training_loss(logits, labels)
@@ -258,22 +274,20 @@ class Classifier(LightningModule):
         """Make the optimizer on all stages, frozen or not, and the schedule of their learning rates."""
         options, trainer = self.hparams, self.trainer
         groups = parameter_groups(self.stages, self.lr, options["layer_decay"], options["weight_decay"])
-        # Lightning's mixed precisions refuse to clip gradients of a fused optimizer, and float16 needs unscaling.
-        clips = trainer.gradient_clip_val is not None
-        fused = trainer.precision != "16-mixed" and not (clips and str(trainer.precision).endswith("-mixed"))
+        fused = may_fuse(trainer)
         optimizer = make_optimizer(options["optimizer"], groups, options["optimizer_options"] or {}, fused)
         self._optimized_lr = self.lr
+        steps = trainer.estimated_stepping_batches if options["scheduler"] else 0
         schedule = lr_schedule(
             optimizer,
             options["scheduler"],
             options["scheduler_options"] or {},
             options["scheduler_interval"],
             options["warmup_steps"],
-            trainer.estimated_stepping_batches if options["scheduler"] else 0,
+            steps,
             trainer.max_epochs or 0,
+            steps_per_epoch(trainer) if options["scheduler"] else 0,
         )
-        if schedule is None:
-            return optimizer
         # Lightning's types name torch's own schedulers alone; it asks for their methods.
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cast(Any, schedule), "interval": "step"}}
 
@@ -292,12 +306,20 @@ class Classifier(LightningModule):
         check_agreement(data, self.hparams)
         if (task := task_of(data)) is not None:
             self._set_task(task)
-        self.class_names = checked_names(getattr(data, "class_names", None), self.class_names)
+        names = getattr(data, "class_names", None)
+        if self._head_start is not None:
+            self.class_names = self._head_start.name_classes(
+                self.head, names, self.hparams["task"] or "single_label"
+            )
+            self._head_start = None
+        self.class_names = checked_names(names, self.class_names)
         self.resize = getattr(data, "resize", self.resize)
         self.decoding = decoding_of(data, self.decoding)
         self.input_stage = input_stage(data, self.backbone)
+        self._checked_stages.clear()
         if stage != "fit":
             return
+        self._warn_of_left_out()
         check_folders(self.trainer)
         if self.task.balanced:
             balance(self.task, data)
@@ -312,7 +334,7 @@ class Classifier(LightningModule):
         Raises:
             ModuleError: The checkpoint was saved in the middle of an epoch.
         """
-        self.train()  # an earlier fit or prediction left parts in eval mode
+        self.leave_eval_mode()
         if self.trainer.ckpt_path is not None and not self._resumes_between_epochs:
             raise ModuleError(
                 f"{self.trainer.ckpt_path} was saved in the middle of an epoch, from where a run cannot continue "
@@ -322,6 +344,10 @@ class Classifier(LightningModule):
         if self.lr != self._optimized_lr:
             # A finder gives every group the same learning rate, and does not tell the schedule.
             self.trainer.strategy.setup_optimizers(self.trainer)
+
+    def leave_eval_mode(self) -> None:
+        """Set training mode at a fit's start; an earlier fit or a prediction may have left parts in eval mode."""
+        self.train()
 
     def on_train_epoch_start(self) -> None:
         """Put the frozen backbone into eval mode, since Lightning sets modes of its own around validation."""
@@ -363,29 +389,63 @@ class Classifier(LightningModule):
         """Log the test scores."""
         self._log_scores(self._scores("test").compute())
 
+    def get_extra_state(self) -> Tensor:
+        """Return what the data said, which then goes wherever the state dict goes.
+
+        Strategies that spawn processes set up the module in those alone, and bring back its state dict.
+        """
+        if self.network.head is None:
+            return pack({})
+        said = {name: self.hparams[name] for name in ("num_classes", "image_size", "task")}
+        known = {name: getattr(self, name) for name in ("class_names", "resize", "decoding", "pretrained_weights")}
+        return pack(said | known)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take back what `get_extra_state` gave; make the head, if there is none, for the weights to come."""
+        said = unpack(state)
+        if not said:
+            return
+        if self.network.head is None:
+            with torch.random.fork_rng(devices=[]):
+                self._build(said["num_classes"], said["image_size"], said["task"])
+        elif said["task"] is not None:
+            self._set_task(said["task"])
+        self.class_names = None if said["class_names"] is None else tuple(said["class_names"])
+        self.resize, self.decoding = said["resize"], said["decoding"]
+        self.pretrained_weights = said["pretrained_weights"]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint enough: what the data said is inside, and no file has to be looked for."""
+        leave_out(checkpoint)
         checkpoint[VERSION_KEY] = version()
+        checkpoint[CLASS_KEY] = class_path(type(self))
         checkpoint["class_names"] = self.class_names
         checkpoint["resize"] = self.resize
         checkpoint.update(self.decoding)
         checkpoint["pretrained_weights"] = self.pretrained_weights
-        task = next(name for name, cls in TASKS.items() if cls is type(self.task))
-        checkpoint["hyper_parameters"] = {**checkpoint["hyper_parameters"], "task": task, **dict.fromkeys(ORIGINS)}
+        plain = {
+            name: str(value) if isinstance(value, Path) else value  # a subclass's; plain values alone are read
+            for name, value in checkpoint["hyper_parameters"].items()
+        }
+        checkpoint["hyper_parameters"] = {**plain, "task": self.task_name, **dict.fromkeys(ORIGINS)}
         checkpoint["train_scores"] = self._train_scores  # logged only after validation has saved
+        checkpoint[DATA_KEY] = data_arguments(getattr(self._trainer, "datamodule", None))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back what `on_save_checkpoint` has put in.
 
         Raises:
-            ModuleError: The checkpoint is not this library's, of other classes than the data, or of a version
-                that this one can test but not resume.
+            ModuleError: The checkpoint is not this library's, of other classes than the data, of a version that
+                this one can test but not resume, or of arguments that cannot change when a run resumes.
         """
         trainer = self._trainer
-        if trainer is not None and trainer.state.fn is TrainerFn.FITTING:
+        resumes = trainer is not None and trainer.state.fn is TrainerFn.FITTING
+        if trainer is not None and resumes:
             check_resumable(checkpoint, trainer.ckpt_path)
         upgrade(checkpoint)
         self.class_names = checked_names(self.class_names, checkpoint["class_names"])
+        if trainer is not None and resumes:
+            self._resume(checkpoint, trainer)
         self.resize = checkpoint["resize"]
         # What the data of this run have said goes before what an earlier run's have.
         self.decoding = self.decoding or decoding_of(None, checkpoint)
@@ -421,6 +481,50 @@ class Classifier(LightningModule):
             checkpoint_path, map_location, hparams_file, strict, safely, **arguments
         )
 
+    def _apply_batch_transfer_handler(
+        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
+    ) -> Any:
+        # Where Lightning moves a batch to the device: checked before, a wrong label costs no synchronisation.
+        # (Of the hook for this, on_before_batch_transfer, Lightning warns wherever there is a data module.)
+        return super()._apply_batch_transfer_handler(self._checked_batch(batch), device, dataloader_idx)
+
+    def _checked_batch(self, batch: Any) -> tuple[Any, ...]:
+        """Return a batch as a tuple: labels are checked in every one, images in the first one of each loop."""
+        inputs, *others = unpacked(batch)
+        stage = str(self.trainer.state.stage)
+        if stage not in self._checked_stages:
+            check_inputs(inputs, self.image_size if self.input_stage is None else None)
+            self._checked_stages.add(stage)
+        if self.trainer.predicting:
+            return (inputs, *others)
+        if not others:
+            raise ModuleError("A batch holds images alone: wanted their labels too.")
+        labels = checked_labels(others[0], len(inputs), self.num_classes, self.task_name)
+        return (inputs, labels, *others[1:])
+
+    def _resume(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
+        """Say what this run has otherwise than the checkpoint's, and let its optimizer be this run's."""
+        data = getattr(trainer, "datamodule", None)
+        arguments = {**self.hparams, "task": self.task_name}
+        if changes := check_resumed(checkpoint, arguments, data, trainer.ckpt_path):
+            rank_zero_info(changes)
+        # An optimizer's state says how its steps are computed, too, which may not go with this run's precision.
+        for state in checkpoint.get("optimizer_states", ()):
+            for group in state["param_groups"]:
+                if group.get("fused"):
+                    group["fused"] = may_fuse(trainer) or None
+
+    def _warn_of_left_out(self) -> None:
+        """Say so where a subclass's `configure_callbacks` leaves out what this module brings along."""
+        if type(self).configure_callbacks is Classifier.configure_callbacks:
+            return
+        brought = [type(made) for made in self.default_callbacks()]
+        if left_out := [kind.__name__ for kind in brought if not find_callbacks(self.trainer, kind)]:
+            rank_zero_warn(
+                f"{type(self).__name__}.configure_callbacks leaves out {', '.join(left_out)}: override "
+                "default_callbacks instead, or return them too, by super().configure_callbacks()."
+            )
+
     def _ensure_built(self) -> None:
         """Make head and task, where the data module had to be asked for the number of classes first."""
         if self.network.head is not None:
@@ -436,9 +540,13 @@ class Classifier(LightningModule):
         self._set_task(task or "single_label")
         self.save_hyperparameters({"task": task})  # None until the data have said
         if self._start is not None:
-            path = self.hparams["init_from"] or self.hparams["head_from"]
-            check_same_network(self._start, self.hparams, path)
-            load_part(self.head, self._start, "network.head", path)
+            if path := self.hparams["init_from"]:
+                self._head_start = HeadStart(self.head, num_classes, self._start, path)
+                self.class_names = self._head_start.class_names
+            else:
+                path = self.hparams["head_from"]
+                check_same_network(self._start, self.hparams, path)
+                load_part(self.head, self._start, "network.head", path)
             self._start = None
 
     def _set_task(self, name: TaskName) -> None:
@@ -451,15 +559,18 @@ class Classifier(LightningModule):
 
     def _read_start(self) -> None:
         """Take the backbone from `init_from`, or check that of `head_from`; the head follows once it is made."""
+        if do_weights_follow():
+            return
         path = self.hparams["init_from"] or self.hparams["head_from"]
         self._start = read_checkpoint(path)
         upgrade(self._start, path)
-        check_same_network(self._start, self.hparams, path)
         if self.hparams["init_from"]:
+            check_same_network(self._start, self.hparams, path, (*BACKBONE, *LAYERS))
             load_part(self.backbone, self._start, "network.backbone", path, assign=True)
             self.backbone.to(memory_format=torch.channels_last)
             self.pretrained_weights = self._start["pretrained_weights"]
         else:
+            check_same_network(self._start, self.hparams, path)
             check_same_backbone(self.backbone, self._start, path)
         self.class_names = self._start["class_names"]
 
@@ -468,6 +579,12 @@ class Classifier(LightningModule):
 
     def _log_scores(self, scores: dict[str, Tensor]) -> None:
         for name, value in scores.items():
+            if (
+                name.endswith("/loss")
+                and self.trainer.state.fn is TrainerFn.FITTING
+                and not finds_rate(self.trainer)
+            ):
+                check_finite(self.trainer, name.replace("/", " "), value)
             # They are those of all processes already; sync_dist only tells Lightning so.
             self.log(name, value, prog_bar=name.endswith(("/loss", "/accuracy")), sync_dist=True)
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning.pytorch import Trainer
 from torch import optim
 
 from lightning_transfer.errors import ModuleError
@@ -50,3 +51,12 @@ def make_optimizer(
     except (TypeError, ValueError) as error:
         raise ModuleError(f"optimizer_options={dict(options)} do not make a {name}: {error}.") from error
     return made
+
+
+def may_fuse(trainer: Trainer) -> bool:
+    """Return whether an optimizer may make its step in one pass over memory.
+
+    Lightning's mixed precisions refuse to clip gradients of a fused optimizer, and float16 needs unscaling.
+    """
+    precision = str(trainer.precision)
+    return precision != "16-mixed" and not (trainer.gradient_clip_val is not None and precision.endswith("-mixed"))

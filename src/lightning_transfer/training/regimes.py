@@ -40,7 +40,11 @@ class FineTuningClassifier(Classifier):
 
     The optimizer has named groups for every stage from the start, with the learning rate lr · layer_decay^d for
     the stage d places before the head. A frozen stage costs nothing: no gradients reach it.
+
+    Until a fit freezes them, all stages are trainable. What you freeze in them yourself stays frozen.
     """
+
+    unfreezes = True
 
     @property
     def stages(self) -> Stages:
@@ -103,6 +107,13 @@ class FineTuningClassifier(Classifier):
                 f"{', '.join(early)} would unfreeze, but the data are stored features of {ran[-1]}: that has run. "
                 "Store those of model.frozen_prefix(schedule), or pass images."
             )
+
+    def leave_eval_mode(self) -> None:
+        """Leave out the layers that somebody has put into eval mode, unless that was done to the whole module."""
+        by_hand = [part for part in self.modules() if not part.training] if self.training else []
+        self.train()
+        for part in by_hand:
+            part.training = False
 
     def on_train_epoch_start(self) -> None:
         """Reset the scores; modes are the schedule's."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.tuner.lr_finder import _LRCallback
 
 Kind = TypeVar("Kind", bound=Callback)
 
@@ -39,3 +41,14 @@ def learning_rates(trainer: Trainer) -> dict[int, float]:
     """Return learning rates by the parameter's `id`, over all optimizers; by value, fresh layers may be equal."""
     groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
     return {id(parameter): float(group["lr"]) for group in groups for parameter in group["params"]}
+
+
+def steps_per_epoch(trainer: Trainer) -> int:
+    """Return the optimizer steps of an epoch of training; 0 where the loader has no length."""
+    batches = trainer.num_training_batches
+    return 0 if math.isinf(batches) else math.ceil(batches / trainer.accumulate_grad_batches)
+
+
+def finds_rate(trainer: Trainer) -> bool:
+    """Return whether a learning-rate finder is running, which tries rates until the loss explodes."""
+    return bool(find_callbacks(trainer, _LRCallback))

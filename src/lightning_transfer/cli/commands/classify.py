@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 
 from lightning_transfer.data.datamodule import OnBadImage
@@ -15,6 +17,7 @@ def classify(
     images: list[str],
     max_pixels: int | None = None,
     on_bad_image: OnBadImage = "error",
+    allow_import: Sequence[str] = (),
 ) -> list[Prediction]:
     """Print what each image shows: file, class, probability.
 
@@ -24,6 +27,7 @@ def classify(
         max_pixels: Largest height times width of a file; the checkpoint's, as in training, where it is not given.
         on_bad_image: What becomes of files that cannot be read: "error" ends with an error that names them, "skip"
             leaves them out.
+        allow_import: A package to trust with whatever its code does, where a class of its own made the checkpoint.
 
     Returns:
         What was printed, in the order of the files.
@@ -32,7 +36,7 @@ def classify(
         ModuleError: The checkpoint cannot be used.
         DataError: Some images cannot be read, and on_bad_image is "error"; the others are printed first.
     """
-    classifier = load_classifier(checkpoint, max_pixels=max_pixels)
+    classifier = load_classifier(checkpoint, allow_import=allow_import, max_pixels=max_pixels)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     width = max(map(len, images), default=0)
     names = max(map(len, classifier.class_names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +25,7 @@ def explain(
     overwrite: bool = False,
     max_pixels: int | None = None,
     on_bad_image: OnBadImage = "error",
+    allow_import: Sequence[str] = (),
 ) -> Path | None:
     """Draw an image, and beside it Grad-CAM's heat: which places speak for a class.
 
@@ -37,6 +39,7 @@ def explain(
         max_pixels: Largest height times width of a file; the checkpoint's, as in training, where it is not given.
         on_bad_image: What becomes of an image that cannot be read: "error" ends with an error, "skip" says so and
             draws nothing.
+        allow_import: A package to trust with whatever its code does, where a class of its own made the checkpoint.
 
     Returns:
         The figure's file; None where the image was left out.
@@ -52,7 +55,7 @@ def explain(
     suffix = target.suffix.lower().removeprefix(".")
     if suffix not in figure_formats():
         raise OutputError(f"{target}: wanted a suffix that says the format: {', '.join(figure_formats())}.")
-    classifier = load_classifier(checkpoint, max_pixels=max_pixels)
+    classifier = load_classifier(checkpoint, allow_import=allow_import, max_pixels=max_pixels)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     file = Path(image)
     try:

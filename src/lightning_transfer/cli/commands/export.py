@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from torch.export import ExportedProgram
 from lightning_transfer.data.decoding import Resize
 from lightning_transfer.errors import ExtraError, ModuleError, OutputError
 from lightning_transfer.inference.prediction import ImageClassifier, load_classifier
-from lightning_transfer.models.network import TransferNetwork
+from lightning_transfer.training.classifier import Classifier
 from lightning_transfer.utils.files import checked_output, whole_file
 
 Format = Literal["onnx", "torch_export"]
@@ -31,15 +32,15 @@ RESIZING: dict[Resize, str] = {
 
 
 class Probabilities(nn.Module):
-    """A network whose forward gives probabilities, for what only knows `forward`."""
+    """A module whose forward gives probabilities, for what only knows `forward`."""
 
-    def __init__(self, network: TransferNetwork) -> None:
+    def __init__(self, module: Classifier) -> None:
         super().__init__()
-        self.network = network
+        self.module = module
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute (B, K) float32 probabilities of (B, 3, H, W) uint8 images."""
-        return self.network.probabilities(images)
+        return self.module.task.probabilities(self.module(images))
 
 
 def export(
@@ -47,6 +48,7 @@ def export(
     format: Format = "onnx",  # noqa: A002  # the flag is called so
     out: str | None = None,
     overwrite: bool = False,
+    allow_import: Sequence[str] = (),
 ) -> Path:
     """Write a checkpoint's network as a file for onnxruntime or torch.export: images in, probabilities out.
 
@@ -58,6 +60,7 @@ def export(
         format: "onnx", which needs the extra `export`; or "torch_export", which torch.export.load reads.
         out: The file; the checkpoint's name with .onnx or .pt2, beside it, where it is not given.
         overwrite: Whether a file that is there may be replaced.
+        allow_import: A package to trust with whatever its code does, where a class of its own made the checkpoint.
 
     Returns:
         The file.
@@ -68,7 +71,7 @@ def export(
         ExtraError: A library that writes ONNX is not installed.
     """
     _check_format(format, out)
-    classifier = load_classifier(checkpoint)
+    classifier = load_classifier(checkpoint, allow_import=allow_import)
     target = checked_output(Path(checkpoint).with_suffix(SUFFIXES[format]) if out is None else out, overwrite)
     metadata = _metadata(classifier)
     program = _program(classifier)
@@ -107,7 +110,7 @@ def _check_format(form: Format, out: str | None) -> None:
 
 
 def _program(classifier: ImageClassifier) -> ExportedProgram:
-    network = Probabilities(classifier.network).eval().requires_grad_(False)
+    network = Probabilities(classifier.module).eval().requires_grad_(False)
     # torch.export.save knows only weights that are contiguous as whole ones; the images' layout stays.
     network.to(memory_format=torch.contiguous_format)
     images = torch.zeros((2, 3, classifier.image_size, classifier.image_size), dtype=torch.uint8)

@@ -91,6 +91,7 @@ def predict(
     precision: str | None = None,
     max_pixels: int | None = None,
     on_bad_image: OnBadImage = "error",
+    allow_import: Sequence[str] = (),
 ) -> Path:
     """Write a CSV file with a row for each image of a folder: path, label, probability of each class.
 
@@ -113,6 +114,7 @@ def predict(
         max_pixels: Largest height times width of a file; the checkpoint's, as in training, where it is not given.
         on_bad_image: What becomes of images that cannot be read: "error" gives them empty rows, and ends with an
             error that names them; "skip" leaves them out, and lists them.
+        allow_import: A package to trust with whatever its code does, where a class of its own made the checkpoint.
 
     Returns:
         The CSV file.
@@ -125,7 +127,7 @@ def predict(
     """
     target = checked_output(out, overwrite)
     report = checked_output(target.with_name(f"{target.stem}_left_out.csv"), overwrite)
-    classifier = load_classifier(ckpt_path, max_pixels=max_pixels)
+    classifier = load_classifier(ckpt_path, allow_import=allow_import, max_pixels=max_pixels)
     root = Path(data)
     paths, left_out = find_images(root)
     table = ProbabilityTable(root, paths, len(classifier.class_names))
