@@ -174,3 +174,17 @@ def test_each_promise_names_a_test_that_exists():
             file = path or file
             text = (ROOT / file).read_text()
             assert not function or f"def {function}(" in text, (file, function)
+
+
+def test_the_tests_that_a_table_names_are_there():
+    """Of docs/fine_tuning.md, "What others get wrong": a file of tests, or a test in it."""
+    table = (ROOT / "docs" / "fine_tuning.md").read_text().partition("## What others get wrong")[2]
+    named = re.findall(r"`((?:faults/)?test_\w+\.py)(?:::(\w+))?`", table)
+    assert len(named) >= 20
+    files = {
+        path.relative_to(ROOT / "tests").as_posix(): path.read_text() for path in (ROOT / "tests").rglob("*.py")
+    }
+    for file, test in named:
+        texts = [text for path, text in files.items() if path.endswith(file)]
+        assert len(texts) == 1, file
+        assert not test or f"def {test}(" in texts[0], (file, test)

@@ -12,7 +12,7 @@ from lightning_transfer import (
     StagedUnfreeze,
     extract_features,
 )
-from runs import fine_tuning, images_of
+from runs import fine_tuning, finished, images_of
 
 
 class Seen(Callback):
@@ -86,3 +86,48 @@ def test_it_overfits(image_folder, quiet_trainer):
     trainer = quiet_trainer(max_epochs=30, overfit_batches=1)
     trainer.fit(model, images_of(image_folder))
     assert trainer.callback_metrics["train/loss"] < 0.3
+
+
+DDP = """
+import sys, warnings, torch
+from lightning.pytorch import Callback, Trainer
+from lightning_transfer import FrozenBackboneClassifier, ImageFolderDataModule
+warnings.filterwarnings("ignore")
+images, out = sys.argv[1:]
+
+class Seen(Callback):
+    def __init__(self):
+        self.training, self.validation = [], []
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.training.append(batch[0].clone())
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.validation.append(batch[0].clone())
+
+for share in (1.0, 1):
+    torch.manual_seed(0)
+    model = FrozenBackboneClassifier("squeezenet1_1", weights=None, image_size=32, pool="avg", hidden=8)
+    data = ImageFolderDataModule(images, image_size=32, batch_size=4, num_workers=0, max_images=11)
+    seen = Seen()
+    Trainer(accelerator="cpu", devices=2, strategy="ddp", max_epochs=1, overfit_batches=share, logger=False,
+        num_sanity_val_steps=0, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        callbacks=[seen]).fit(model, data)
+    torch.save((seen.training, seen.validation), f"{out}/{share}.{model.global_rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_batches(image_folder, tmp_path):
+    """Eleven images, which do not come out even: training repeats one, validation none."""
+    (tmp_path / "ddp.py").write_text(DDP)
+    done = finished(tmp_path / "ddp.py", image_folder, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = {share: [torch.load(tmp_path / f"{share}.{rank}.pt") for rank in (0, 1)] for share in ("1.0", "1")}
+
+    def together(share, part):
+        return [image.numpy().tobytes() for rank in seen[share] for batch in rank[part] for image in batch]
+
+    everything = images_of(image_folder, max_images=11).dataset("validation")
+    assert sorted(together("1.0", 1)) == sorted(everything[i][0].numpy().tobytes() for i in range(11))
+    assert (len(together("1.0", 0)), len(set(together("1.0", 0)))) == (12, 11)
+    for part in (0, 1):
+        assert len(set(together("1", part))) == 8

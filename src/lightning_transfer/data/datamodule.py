@@ -253,7 +253,8 @@ class ImageDataModule(LightningDataModule):
         """
         images = self.dataset(split)
         changed = images if augmentation is None else AugmentedDataset(images, augmentation, self.seed)
-        dataset, sampler = in_order(changed, self.trainer, split, self.seed, shuffle)
+        by_epoch = augmentation is not None
+        dataset, sampler = in_order(changed, self.trainer, split, self.seed, shuffle, by_epoch)
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

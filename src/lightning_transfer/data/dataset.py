@@ -29,7 +29,7 @@ Target = int | Tensor
 
 
 class ImageDataset(Dataset[tuple[Tensor, Target]]):
-    """The images of one split: item i, in any epoch, is ((3, H, W) uint8, label).
+    """The images of one split: item i is ((3, H, W) uint8, label).
 
     The label is a class index, or (K,) float32 of zeros and ones in a multi-label index.
 
@@ -86,8 +86,7 @@ class ImageDataset(Dataset[tuple[Tensor, Target]]):
         multi_hot[list(label)] = 1
         return multi_hot
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, Target]:
-        _, index = epoch_and_index(place)
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
         return to_tensor(self.image(index)), self.target(index)
 
 

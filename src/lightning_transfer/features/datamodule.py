@@ -207,7 +207,7 @@ class FeatureDataModule(LightningDataModule):
         Reading is a copy out of the page cache, for which a worker process would cost more than it saves.
         """
         features = FeatureDataset(self.store, split, self.in_memory)
-        dataset, sampler = in_order(features, self.trainer, split, self.seed, shuffle)
+        dataset, sampler = in_order(features, self.trainer, split, self.seed, shuffle, by_epoch=True)
         # By keyword: Lightning makes a new loader for predict, from the arguments by name.
         return DataLoader(
             dataset,
