@@ -393,6 +393,7 @@ def test_modules_of_other_people_work_too(command, tmp_path, monkeypatch):
     assert command("fit", *mine, *FAST[1:], "--trainer.max_epochs=1") == 0
     (checkpoint,) = Path("saved").rglob("*.ckpt")
     assert command("test", *mine, *FAST[1:], f"--ckpt_path={checkpoint}") == 0
+    del sys.modules["mine"]  # other tests have modules of that name
 
 
 def test_on_bad_image_skip_goes_on(command, small, tmp_path):

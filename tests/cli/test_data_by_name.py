@@ -14,7 +14,6 @@ from lightning_transfer import (
 )
 from lightning_transfer.cli.data_by_name import data_by_name
 from lightning_transfer.cli.data_options import DataOptions
-from lightning_transfer.data.table_columns import Columns
 from lightning_transfer.errors import DataError, UsageError
 from lightning_transfer.sketches.folder import SketchFolder
 
@@ -95,7 +94,7 @@ def test_each_option_arrives():
 def test_those_of_a_table_arrive():
     images = data_by_name("labels.csv", DataOptions(**OF_TABLES))
     assert images.root == Path("above")
-    assert images.columns == Columns("p", "l", "")
+    assert (images.path_column, images.label_column, images.split_column) == ("p", "l", "")
 
 
 @pytest.mark.parametrize("word", ["there.csv", "nowhere.tsv"])

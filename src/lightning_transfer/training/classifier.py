@@ -46,8 +46,8 @@ from lightning_transfer.training.data_contract import (
     sizes_of,
     task_of,
 )
-from lightning_transfer.training.extra_state import allow_absent
 from lightning_transfer.training.foreign_callbacks import copy_again, refuse_callbacks
+from lightning_transfer.training.handed_back import hand_back
 from lightning_transfer.training.head_start import HeadStart
 from lightning_transfer.training.lr_schedule import Interval, lr_schedule
 from lightning_transfer.training.module_arguments import checked
@@ -144,7 +144,7 @@ class Classifier(SavedModule):
         audit_freezing: bool = True,
     ) -> None:
         super().__init__()
-        self.register_load_state_dict_pre_hook(allow_absent)  # type: ignore[no-untyped-call]  # torch's
+        hand_back(self)
         self.save_hyperparameters()
         self.save_hyperparameters(checked(self.hparams))
         files: dict[str, str | None] = {name: self.hparams[name] for name in ORIGINS}

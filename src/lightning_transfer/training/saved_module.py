@@ -10,7 +10,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
-from torch import Tensor
 
 from lightning_transfer.training.checkpoint_io import between_epochs, check_file
 from lightning_transfer.training.checkpoints import (
@@ -23,7 +22,7 @@ from lightning_transfer.training.checkpoints import (
     version,
 )
 from lightning_transfer.training.data_contract import checked_names, decoding_of
-from lightning_transfer.training.extra_state import leave_out, pack, unpack
+from lightning_transfer.training.handed_back import leave_out
 from lightning_transfer.training.head_start import HeadStart
 from lightning_transfer.training.optimizers import may_fuse
 from lightning_transfer.training.resuming import DATA_KEY, check_resumed, data_arguments
@@ -52,30 +51,23 @@ class SavedModule(ScoredModule):
         """Make head and task."""
         raise NotImplementedError
 
-    def get_extra_state(self) -> Tensor:
-        """Return what the data said, which then goes wherever the state dict goes.
-
-        Strategies that spawn processes set up the module in those alone, and bring back its state dict.
-        """
-        if self.network.head is None:
-            return pack({})
+    def from_data(self) -> dict[str, Any]:
+        """Return what the data said, for a process that has not seen them; see `hand_back`."""
         said = {name: self.hparams[name] for name in ("num_classes", "image_size", "task")}
-        known = {name: getattr(self, name) for name in ("class_names", "resize", "decoding", "pretrained_weights")}
-        return pack(said | known)
+        known = ("class_names", "resize", "decoding", "pretrained_weights")
+        return said | {name: getattr(self, name) for name in known}
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take back what `get_extra_state` gave; make the head, if there is none, for the weights to come."""
-        said = unpack(state)
-        if not said:
-            return
+    def take_from_data(self, values: dict[str, Any]) -> None:
+        """Take back what `from_data` gave; make the head, if there is none, for the weights to come."""
         if self.network.head is None:
             with torch.random.fork_rng(devices=[]):
-                self._build(said["num_classes"], said["image_size"], said["task"])
-        elif said["task"] is not None:
-            self._set_task(said["task"])
-        self.class_names = None if said["class_names"] is None else tuple(said["class_names"])
-        self.resize, self.decoding = said["resize"], said["decoding"]
-        self.pretrained_weights = said["pretrained_weights"]
+                self._build(values["num_classes"], values["image_size"], values["task"])
+        elif values["task"] is not None:
+            self._set_task(values["task"])
+        names = values["class_names"]
+        self.class_names = None if names is None else tuple(names)
+        self.resize, self.decoding = values["resize"], values["decoding"]
+        self.pretrained_weights = values["pretrained_weights"]
         self._head_start = None  # the weights to come have begun
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
