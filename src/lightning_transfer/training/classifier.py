@@ -60,7 +60,7 @@ from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, 
 from lightning_transfer.training.module_arguments import checked
 from lightning_transfer.training.optimizers import make_optimizer, may_fuse
 from lightning_transfer.training.resuming import DATA_KEY, check_resumed, data_arguments
-from lightning_transfer.training.task import TASKS, ClassWeights, EpochScores, TaskName, watched
+from lightning_transfer.training.task import SCORES, TASKS, ClassWeights, EpochScores, TaskName, watched
 from lightning_transfer.utils.batch_norm import has_batch_norm
 from lightning_transfer.utils.lightning import find_callbacks, finds_rate, steps_per_epoch
 
@@ -369,7 +369,7 @@ class Classifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the training scores."""
-        self._log_scores(self._train_scores or self._scores("train").compute())
+        self._log_scores("train", self._train_scores or self._scores("train").compute())
         self._train_scores = {}
         schedule = self._lr_schedule()
         if schedule is not None:
@@ -380,14 +380,14 @@ class Classifier(LightningModule):
         if self.trainer.sanity_checking:
             return
         scores = self._scores("validation").compute()
-        self._log_scores(scores)
+        self._log_scores("validation", scores)
         schedule = self._lr_schedule()
         if schedule is not None and schedule.watches and self.trainer.state.fn is TrainerFn.FITTING:
             schedule.validation_end(watched(scores, self.hparams["scheduler_monitor"]))
 
     def on_test_epoch_end(self) -> None:
         """Log the test scores."""
-        self._log_scores(self._scores("test").compute())
+        self._log_scores("test", self._scores("test").compute())
 
     def get_extra_state(self) -> Tensor:
         """Return what the data said, which then goes wherever the state dict goes.
@@ -577,7 +577,10 @@ class Classifier(LightningModule):
     def _scores(self, split: str) -> EpochScores:
         return self.scores[split]
 
-    def _log_scores(self, scores: dict[str, Tensor]) -> None:
+    def _log_scores(self, split: str, scores: dict[str, Tensor]) -> None:
+        for score in SCORES:
+            if (name := f"{split}/{score}") not in scores:
+                self.trainer.callback_metrics.pop(name, None)  # that of an earlier epoch
         for name, value in scores.items():
             if (
                 name.endswith("/loss")
