@@ -17,6 +17,7 @@ from lightning_transfer.models import backbone as backbone_module
 from lightning_transfer.models.providers.torchvision import build_empty_network, network_names, stages_of
 from lightning_transfer.models.weights import read_weights
 from lightning_transfer.monitoring.plots import PLOTS, Plots
+from runs import finished
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -81,6 +82,40 @@ def test_python_examples_run(page, workplace):
     for words, instead in shorter.items():
         code = code.replace(words, instead)
     exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
+
+
+GUARD = 'if __name__ == "__main__":'
+SPAWN = "import multiprocessing\n\nmultiprocessing.set_start_method('spawn', force=True)\n"
+
+
+def test_scripts_that_may_start_processes_have_a_main_guard():
+    for page in WITH_PYTHON:
+        for block in blocks(page, "python"):
+            whole = "import Trainer" in block and re.search(r"\.fit\(|extract_features\(", block)
+            assert GUARD in block or not whole, (page, block)
+
+
+@pytest.mark.slow
+def test_the_readmes_script_runs_where_processes_are_spawned(tmp_path):
+    """Spawned workers import the script that started them."""
+    for number in range(8):
+        for name in ("cats", "dogs"):
+            draw_image(tmp_path / "my_images" / name / f"{number}.jpg", COLOURS[name], number)
+    torch.manual_seed(0)
+    torch.save(models.vgg11(weights=None).features.state_dict(prefix="features."), tmp_path / "vgg11.pth")
+    code = SPAWN + "\n".join(block for block in blocks(ROOT / "README.md", "python") if GUARD in block)
+    shorter = {
+        "Trainer(max_epochs=30": "Trainer(accelerator='cpu', max_epochs=1",
+        '"vgg16"': '"vgg11", weights="vgg11.pth"',
+        '"my_images"': '"my_images", image_size=32, num_workers=1',
+    }
+    for words, instead in shorter.items():
+        assert words in code
+        code = code.replace(words, instead)
+    (tmp_path / "script.py").write_text(code)
+    done = finished("script.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "frozen.ckpt").exists()
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")

@@ -101,5 +101,5 @@ def _not_finite(trainer: Trainer, name: str) -> TrainingError:
     return TrainingError(
         f"The {name} is not finite any more, in epoch {trainer.current_epoch}, step {trainer.global_step}: "
         "checkpoints saved before are left as they are. Take a lower lr or a longer warmup_steps, or clip "
-        "gradients (--trainer.gradient_clip_val 1); instead of 16-mixed, try bf16-mixed."
+        "gradients (--trainer.gradient_clip_val 1); instead of 16-mixed or 16-true, try bf16-mixed."
     )

@@ -55,6 +55,7 @@ from lightning_transfer.training.data_contract import (
     task_of,
 )
 from lightning_transfer.training.extra_state import allow_absent, leave_out, pack, unpack
+from lightning_transfer.training.foreign_callbacks import copy_again, refuse_callbacks
 from lightning_transfer.training.head_start import HeadStart
 from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
 from lightning_transfer.training.module_arguments import checked
@@ -301,7 +302,12 @@ class Classifier(LightningModule):
         Raises:
             ModuleError: It contradicts the module's arguments or its checkpoint, or says nothing where it must.
         """
+        had_head = self.network.head is not None
         self._ensure_built()
+        if stage == "fit":
+            refuse_callbacks(self.trainer)
+            if not had_head:
+                copy_again(self.trainer, self, stage)
         data: Any = getattr(self.trainer, "datamodule", None)
         check_agreement(data, self.hparams)
         if (task := task_of(data)) is not None:
@@ -413,6 +419,7 @@ class Classifier(LightningModule):
         self.class_names = None if said["class_names"] is None else tuple(said["class_names"])
         self.resize, self.decoding = said["resize"], said["decoding"]
         self.pretrained_weights = said["pretrained_weights"]
+        self._head_start = None  # the weights to come have begun
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make the checkpoint enough: what the data said is inside, and no file has to be looked for."""
@@ -427,7 +434,9 @@ class Classifier(LightningModule):
             name: str(value) if isinstance(value, Path) else value  # a subclass's; plain values alone are read
             for name, value in checkpoint["hyper_parameters"].items()
         }
-        checkpoint["hyper_parameters"] = {**plain, "task": self.task_name, **dict.fromkeys(ORIGINS)}
+        # A run that fails before set-up, and saves by OnExceptionCheckpoint, has no head and no task.
+        task = plain["task"] if self.network.head is None else self.task_name
+        checkpoint["hyper_parameters"] = {**plain, "task": task, **dict.fromkeys(ORIGINS)}
         checkpoint["train_scores"] = self._train_scores  # logged only after validation has saved
         checkpoint[DATA_KEY] = data_arguments(getattr(self._trainer, "datamodule", None))
 
