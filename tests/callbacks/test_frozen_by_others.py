@@ -252,9 +252,13 @@ def test_without_norms_it_is_a_hand_written_loop(quiet_trainer, image_folder):
             optimizer.zero_grad()
             F.cross_entropy(expected(torch.stack(images)), torch.tensor(labels)).backward()
             optimizer.step()
-    for key, value in expected.state_dict().items():
+    for key, value in expected.network.state_dict().items():
         torch.testing.assert_close(
-            model.state_dict()[key], value, rtol=1e-7, atol=1e-7, msg=lambda text, key=key: f"{key}: {text}"
+            model.network.state_dict()[key],
+            value,
+            rtol=1e-7,
+            atol=1e-7,
+            msg=lambda text, key=key: f"{key}: {text}",
         )
 
 

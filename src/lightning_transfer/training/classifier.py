@@ -1,4 +1,4 @@
-"""What all regimes share in training: network, steps, scores, optimizer, checkpoints.
+"""What all regimes share in training: arguments, network, optimizer, and what the data module says.
 
 Shapes: B batch, C channels, H W image, h w feature map, K classes.
 """
@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.model_helpers import _restricted_classmethod
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from lightning_transfer.callbacks.freeze_audit import FreezeAudit
 from lightning_transfer.callbacks.history import History
 from lightning_transfer.callbacks.step_seeds import StepSeeds
-from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite, check_finite
+from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages, parameter_groups
@@ -29,21 +27,15 @@ from lightning_transfer.models.head import Head, Pool
 from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.models.network import HEAD, TransferNetwork
 from lightning_transfer.models.weights import do_weights_follow
-from lightning_transfer.training.batches import Batch, check_inputs, checked_labels, unpacked
-from lightning_transfer.training.checkpoint_io import between_epochs, check_file, check_folders, read_checkpoint
+from lightning_transfer.training.checkpoint_io import check_folders, read_checkpoint
 from lightning_transfer.training.checkpoints import (
     BACKBONE,
-    CLASS_KEY,
     LAYERS,
     ORIGINS,
-    VERSION_KEY,
-    check_resumable,
     check_same_backbone,
     check_same_network,
-    class_path,
     load_part,
     upgrade,
-    version,
 )
 from lightning_transfer.training.data_contract import (
     balance,
@@ -54,19 +46,19 @@ from lightning_transfer.training.data_contract import (
     sizes_of,
     task_of,
 )
-from lightning_transfer.training.extra_state import allow_absent, leave_out, pack, unpack
+from lightning_transfer.training.extra_state import allow_absent
 from lightning_transfer.training.foreign_callbacks import copy_again, refuse_callbacks
 from lightning_transfer.training.head_start import HeadStart
-from lightning_transfer.training.lr_schedule import Interval, StageLRScheduler, lr_schedule
+from lightning_transfer.training.lr_schedule import Interval, lr_schedule
 from lightning_transfer.training.module_arguments import checked
 from lightning_transfer.training.optimizers import make_optimizer, may_fuse
-from lightning_transfer.training.resuming import DATA_KEY, check_resumed, data_arguments
-from lightning_transfer.training.task import SCORES, TASKS, ClassWeights, EpochScores, TaskName, watched
+from lightning_transfer.training.saved_module import SavedModule
+from lightning_transfer.training.task import ClassWeights, TaskName
 from lightning_transfer.utils.batch_norm import has_batch_norm
-from lightning_transfer.utils.lightning import find_callbacks, finds_rate, steps_per_epoch
+from lightning_transfer.utils.lightning import find_callbacks, steps_per_epoch
 
 
-class Classifier(LightningModule):
+class Classifier(SavedModule):
     """A backbone that never trains, and a head that does; the regimes are the subclasses.
 
     It logs `<split>/loss`, `<split>/accuracy`, `<split>/auroc` and `<split>/f1` for train, validation and test.
@@ -177,7 +169,7 @@ class Classifier(LightningModule):
         if files["init_from"] or files["head_from"]:
             self._read_start()
         if num_classes is not None and image_size is not None:
-            self._build(num_classes, image_size, task)
+            self._build(self.num_classes, self.image_size, task)
         else:
             # Drawn now, so that the head does not depend on what happens before set-up, such as an extraction.
             self._head_seed = int(torch.randint(2**62, ()))
@@ -202,21 +194,6 @@ class Classifier(LightningModule):
     def trains_batch_norm(self) -> bool:
         """Whether BatchNorm layers train in this run; a data module then serves no batch of one image."""
         return any(map(has_batch_norm, self.stages.values()))
-
-    @property
-    def num_classes(self) -> int:
-        """K; known once the data module is set up."""
-        return int(self.hparams["num_classes"])
-
-    @property
-    def image_size(self) -> int:
-        """H and W of the images, in pixels; known once the data module is set up."""
-        return int(self.hparams["image_size"])
-
-    @property
-    def task_name(self) -> TaskName:
-        """What the labels are: "single_label" or "multi_label"; known once the data module is set up."""
-        return next(name for name, cls in TASKS.items() if cls is type(self.task))
 
     def build_head(self) -> nn.Module:
         """Make the head; override for another one, from `self.backbone`, `self.num_classes`, `self.image_size`."""
@@ -249,27 +226,6 @@ class Classifier(LightningModule):
             logits: Tensor = self.network(inputs)
             return logits
         return self.network.forward_from(self.input_stage, inputs)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
-        inputs, labels = batch[:2]
-        logits = self(inputs)
-        self._scores("train").add(logits, labels)
-        return self.task.training_loss(logits, labels)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count a batch for the epoch's scores, and return its logits for callbacks that plot them."""
-        logits: Tensor = self(batch[0])
-        self._scores("validation").add(logits, batch[1])
-        return logits
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count a batch for the scores."""
-        self._scores("test").add(self(batch[0]), batch[1])
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return (B, K) probabilities."""
-        return self.task.probabilities(self(batch[0]))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer on all stages, frozen or not, and the schedule of their learning rates."""
@@ -360,169 +316,6 @@ class Classifier(LightningModule):
         self._scores("train").reset()
         self.backbone.eval()
 
-    def on_validation_epoch_start(self) -> None:
-        """Forget what an interrupted epoch may have left."""
-        self._scores("validation").reset()
-
-    def on_test_epoch_start(self) -> None:
-        """Forget what an interrupted epoch may have left."""
-        self._scores("test").reset()
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Compute the training scores with the last batch, so that a checkpoint after validation has them."""
-        if self.trainer.is_last_batch:
-            self._train_scores = self._scores("train").compute()
-
-    def on_train_epoch_end(self) -> None:
-        """Log the training scores."""
-        self._log_scores("train", self._train_scores or self._scores("train").compute())
-        self._train_scores = {}
-        schedule = self._lr_schedule()
-        if schedule is not None:
-            schedule.epoch_end()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation scores; skip the sanity check."""
-        if self.trainer.sanity_checking:
-            return
-        scores = self._scores("validation").compute()
-        self._log_scores("validation", scores)
-        schedule = self._lr_schedule()
-        if schedule is not None and schedule.watches and self.trainer.state.fn is TrainerFn.FITTING:
-            schedule.validation_end(watched(scores, self.hparams["scheduler_monitor"]))
-
-    def on_test_epoch_end(self) -> None:
-        """Log the test scores."""
-        self._log_scores("test", self._scores("test").compute())
-
-    def get_extra_state(self) -> Tensor:
-        """Return what the data said, which then goes wherever the state dict goes.
-
-        Strategies that spawn processes set up the module in those alone, and bring back its state dict.
-        """
-        if self.network.head is None:
-            return pack({})
-        said = {name: self.hparams[name] for name in ("num_classes", "image_size", "task")}
-        known = {name: getattr(self, name) for name in ("class_names", "resize", "decoding", "pretrained_weights")}
-        return pack(said | known)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take back what `get_extra_state` gave; make the head, if there is none, for the weights to come."""
-        said = unpack(state)
-        if not said:
-            return
-        if self.network.head is None:
-            with torch.random.fork_rng(devices=[]):
-                self._build(said["num_classes"], said["image_size"], said["task"])
-        elif said["task"] is not None:
-            self._set_task(said["task"])
-        self.class_names = None if said["class_names"] is None else tuple(said["class_names"])
-        self.resize, self.decoding = said["resize"], said["decoding"]
-        self.pretrained_weights = said["pretrained_weights"]
-        self._head_start = None  # the weights to come have begun
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make the checkpoint enough: what the data said is inside, and no file has to be looked for."""
-        leave_out(checkpoint)
-        checkpoint[VERSION_KEY] = version()
-        checkpoint[CLASS_KEY] = class_path(type(self))
-        checkpoint["class_names"] = self.class_names
-        checkpoint["resize"] = self.resize
-        checkpoint.update(self.decoding)
-        checkpoint["pretrained_weights"] = self.pretrained_weights
-        plain = {
-            name: str(value) if isinstance(value, Path) else value  # a subclass's; plain values alone are read
-            for name, value in checkpoint["hyper_parameters"].items()
-        }
-        # A run that fails before set-up, and saves by OnExceptionCheckpoint, has no head and no task.
-        task = plain["task"] if self.network.head is None else self.task_name
-        checkpoint["hyper_parameters"] = {**plain, "task": task, **dict.fromkeys(ORIGINS)}
-        checkpoint["train_scores"] = self._train_scores  # logged only after validation has saved
-        checkpoint[DATA_KEY] = data_arguments(getattr(self._trainer, "datamodule", None))
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back what `on_save_checkpoint` has put in.
-
-        Raises:
-            ModuleError: The checkpoint is not this library's, of other classes than the data, of a version that
-                this one can test but not resume, or of arguments that cannot change when a run resumes.
-        """
-        trainer = self._trainer
-        resumes = trainer is not None and trainer.state.fn is TrainerFn.FITTING
-        if trainer is not None and resumes:
-            check_resumable(checkpoint, trainer.ckpt_path)
-        upgrade(checkpoint)
-        self.class_names = checked_names(self.class_names, checkpoint["class_names"])
-        if trainer is not None and resumes:
-            self._resume(checkpoint, trainer)
-        self.resize = checkpoint["resize"]
-        # What the data of this run have said goes before what an earlier run's have.
-        self.decoding = self.decoding or decoding_of(None, checkpoint)
-        self.pretrained_weights = checkpoint["pretrained_weights"]
-        self._train_scores = checkpoint.get("train_scores", {})
-        self._resumes_between_epochs = between_epochs(checkpoint)
-
-    @_restricted_classmethod
-    def load_from_checkpoint(  # noqa: D417  # the other arguments are Lightning's
-        cls,  # noqa: N805
-        checkpoint_path: str | Path | IO[bytes],
-        map_location: Any = None,
-        hparams_file: str | Path | None = None,
-        strict: bool | None = None,
-        weights_only: bool | None = None,
-        **arguments: Any,
-    ) -> Self:
-        """Load as Lightning does, but only a local file as it was saved, and without running code in it.
-
-        Args:
-            weights_only: False to run code that the file may hold.
-            **arguments: In place of the checkpoint's own.
-
-        Raises:
-            ModuleError: There is no such file, or it is not as it was saved; names it.
-        """
-        if isinstance(checkpoint_path, str | Path):
-            check_file(str(checkpoint_path))
-        # A file may name a function there, which would call any class that the arguments name.
-        arguments["_instantiator"] = None
-        safely = weights_only is not False
-        return super().load_from_checkpoint(
-            checkpoint_path, map_location, hparams_file, strict, safely, **arguments
-        )
-
-    def _apply_batch_transfer_handler(
-        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
-    ) -> Any:
-        # Where Lightning moves a batch to the device: checked before, a wrong label costs no synchronisation.
-        # (Of the hook for this, on_before_batch_transfer, Lightning warns wherever there is a data module.)
-        return super()._apply_batch_transfer_handler(self._checked_batch(batch), device, dataloader_idx)
-
-    def _checked_batch(self, batch: Any) -> tuple[Any, ...]:
-        """Return a batch as a tuple: labels are checked in every one, images in the first one of each loop."""
-        inputs, *others = unpacked(batch)
-        stage = str(self.trainer.state.stage)
-        if stage not in self._checked_stages:
-            check_inputs(inputs, self.image_size if self.input_stage is None else None)
-            self._checked_stages.add(stage)
-        if self.trainer.predicting:
-            return (inputs, *others)
-        if not others:
-            raise ModuleError("A batch holds images alone: wanted their labels too.")
-        labels = checked_labels(others[0], len(inputs), self.num_classes, self.task_name)
-        return (inputs, labels, *others[1:])
-
-    def _resume(self, checkpoint: dict[str, Any], trainer: Trainer) -> None:
-        """Say what this run has otherwise than the checkpoint's, and let its optimizer be this run's."""
-        data = getattr(trainer, "datamodule", None)
-        arguments = {**self.hparams, "task": self.task_name}
-        if changes := check_resumed(checkpoint, arguments, data, trainer.ckpt_path):
-            rank_zero_info(changes)
-        # An optimizer's state says how its steps are computed, too, which may not go with this run's precision.
-        for state in checkpoint.get("optimizer_states", ()):
-            for group in state["param_groups"]:
-                if group.get("fused"):
-                    group["fused"] = may_fuse(trainer) or None
-
     def _warn_of_left_out(self) -> None:
         """Say so where a subclass's `configure_callbacks` leaves out what this module brings along."""
         if type(self).configure_callbacks is Classifier.configure_callbacks:
@@ -558,14 +351,6 @@ class Classifier(LightningModule):
                 load_part(self.head, self._start, "network.head", path)
             self._start = None
 
-    def _set_task(self, name: TaskName) -> None:
-        self.save_hyperparameters({"task": name})
-        options = self.hparams
-        self.task = TASKS[name](self.num_classes, options["label_smoothing"], options["class_weights"])
-        self.network.activation = self.task.activation
-        losses = {"train": self.task.training_loss, "validation": self.task.loss, "test": self.task.loss}
-        self.scores = {split: EpochScores(split, self.task, loss) for split, loss in losses.items()}
-
     def _read_start(self) -> None:
         """Take the backbone from `init_from`, or check that of `head_from`; the head follows once it is made."""
         if do_weights_follow():
@@ -582,25 +367,3 @@ class Classifier(LightningModule):
             check_same_network(self._start, self.hparams, path)
             check_same_backbone(self.backbone, self._start, path)
         self.class_names = self._start["class_names"]
-
-    def _scores(self, split: str) -> EpochScores:
-        return self.scores[split]
-
-    def _log_scores(self, split: str, scores: dict[str, Tensor]) -> None:
-        for score in SCORES:
-            if (name := f"{split}/{score}") not in scores:
-                self.trainer.callback_metrics.pop(name, None)  # that of an earlier epoch
-        for name, value in scores.items():
-            if (
-                name.endswith("/loss")
-                and self.trainer.state.fn is TrainerFn.FITTING
-                and not finds_rate(self.trainer)
-            ):
-                check_finite(self.trainer, name.replace("/", " "), value)
-            # They are those of all processes already; sync_dist only tells Lightning so.
-            self.log(name, value, prog_bar=name.endswith(("/loss", "/accuracy")), sync_dist=True)
-
-    def _lr_schedule(self) -> StageLRScheduler | None:
-        # A finder replaces the schedule by one of its own.
-        schedules: list[Any] = [config.scheduler for config in self.trainer.lr_scheduler_configs]
-        return next((schedule for schedule in schedules if isinstance(schedule, StageLRScheduler)), None)
