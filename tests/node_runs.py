@@ -35,7 +35,6 @@ from lightning_transfer.cli import main as cli
 from lightning_transfer.cli.commands.predict import predict
 from lightning_transfer.errors import TransferError
 from lightning_transfer.features import builder
-from lightning_transfer.training.extra_state import KEY
 
 SIZE = 64
 SAMPLES = {"train": 3, "validation": 1, "test": 1}
@@ -102,8 +101,7 @@ class Job:
         """Fit, and leave weights and scores."""
         trainer.fit(model, data)
         scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        weights = {key: value for key, value in model.state_dict().items() if key != KEY}
-        self.leave(name, weights=weights, scores=scores)
+        self.leave(name, weights=model.state_dict(), scores=scores)
 
 
 def regimes(job: Job) -> None:
