@@ -54,6 +54,7 @@ def forget(tmp_path, monkeypatch):
         (tmp_path / "mine.imported").unlink(missing_ok=True)
         return tmp_path / "mine.imported"
 
+    forget()  # other tests have a module of that name, too
     yield forget
     forget()
 

@@ -249,7 +249,7 @@ def test_a_config_from_a_url_is_not_fetched(url, command, server, complaint, tmp
             "no class lightning_transfer.FeatureClasifier: did you mean FeatureClassifier?",
         ),
         ([*FIT, "--trainer.callbacks+=EarlyStoping"], "did you mean EarlyStopping?"),
-        ([*TUNING, "--trainer.callbacks.schedul=3"], "Option 'schedul' is not accepted: did you mean schedule?"),
+        ([*TUNING, "--trainer.callbacks.schedul=3"], "no argument of StagedUnfreeze: did you mean schedule?"),
         ([*FIT, "--features.dtype=float17"], "float17"),
         ([*FIT, "--trainer.max_epochs=three"], "trainer.max_epochs: Expected a int Given value: three"),
         ([*FIT, "--config=nowhere.yaml"], "nowhere.yaml"),

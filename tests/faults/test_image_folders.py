@@ -74,7 +74,7 @@ def test_skip_reports_the_bad_ones_and_stops_above_the_cap(tmp_path, monkeypatch
         assert all("none of JPEG, PNG, WebP, BMP, TIFF" in row["reason"] for row in rows)
     with pytest.raises(OutputError, match=r"nowhere/x\.csv cannot be written .* another left_out_report"):
         make(left_out_report="nowhere/x.csv", max_bad_images=0.15)
-    with pytest.raises(DataError, match=r"max_bad_images=1\.5: wanted a share"):
+    with pytest.raises(DataError, match=r"max_bad_images=1\.5: wanted a number from 0 to 1"):
         make(max_bad_images=1.5)
 
 

@@ -250,7 +250,7 @@ def renamed(path, module_class):
         ("lightning_transfer.cli.main:sys.exit", [], "there is no such class"),
         ("lightning_transfer.cli.main:main", [], "there is no such class"),
         ("lightning_transfer.training.regimes:Gone", [], "there is no such class"),
-        ("lightning_transfer.training.classifier:LightningModule", [], "no subclass of Classifier"),
+        ("lightning_transfer.training.scored_module:LightningModule", [], "no subclass of Classifier"),
         ("mine:function", ["mine"], "there is no such class"),
         ("mine:NoModule", ["mine"], "no subclass of Classifier"),
         ("mine:OwnHead.build_head", ["mine"], "there is no such class"),

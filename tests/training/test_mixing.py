@@ -80,9 +80,13 @@ def test_training_is_a_hand_written_loop(quiet_trainer, image_folder):
             optimizer.step()
             right += int((logits.argmax(dim=1) == labels.argmax(dim=1)).sum())
         assert watch.scores[epoch]["train/accuracy"].item() == pytest.approx(right / 24)
-    for key, value in expected.state_dict().items():
+    for key, value in expected.network.state_dict().items():
         torch.testing.assert_close(
-            model.state_dict()[key], value, rtol=1e-6, atol=1e-8, msg=lambda text, key=key: f"{key}: {text}"
+            model.network.state_dict()[key],
+            value,
+            rtol=1e-6,
+            atol=1e-8,
+            msg=lambda text, key=key: f"{key}: {text}",
         )
 
 

@@ -8,6 +8,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from sklearn.utils.class_weight import compute_class_weight
 
 from lightning_transfer import StagedUnfreeze
+from lightning_transfer.callbacks.history import History
 from lightning_transfer.errors import ModuleError, TrainingError
 from lightning_transfer.training.task import EpochScores, MultiLabelTask, Task
 from runs import fine_tuning, finished, images_of
@@ -270,3 +271,19 @@ def test_a_plateau_of_what_is_not_defined_says_so(image_folder, quiet_trainer, o
     trainer.fit(model, images)
     assert "validation/accuracy" in trainer.callback_metrics
     assert "validation/auroc" not in trainer.callback_metrics
+
+
+def test_a_score_that_is_not_defined_any_more_is_not_that_of_an_epoch_before(image_folder, quiet_trainer):
+    """A batch of both classes, then one of one class."""
+    images = images_of(image_folder, batch_size=2, augmentation=None)
+    labels = np.array(images.dataset("train").samples.labels)
+
+    def classes(seed, epoch):
+        return len(set(labels[np.random.default_rng([seed, epoch]).permutation(24)[:2]]))
+
+    images.seed = next(seed for seed in range(99) if (classes(seed, 0), classes(seed, 1)) == (2, 1))
+    callbacks = [history := History(), StagedUnfreeze({0: ["head"]})]
+    trainer = quiet_trainer(max_epochs=2, limit_train_batches=1, callbacks=callbacks)
+    trainer.fit(fine_tuning(backbone="squeezenet1_1"), images)
+    assert ["train/auroc" in epoch for epoch in history.epochs] == [True, False]
+    assert all("validation/auroc" in epoch for epoch in history.epochs)

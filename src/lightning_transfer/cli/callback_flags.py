@@ -70,7 +70,7 @@ def _owner(callbacks: list[Any], name: str) -> int:
         raise UsageError(f"{FLAG}.{name}: there is no callback yet. Add it before: {FLAG}+=CLASS.")
     names = ", ".join(callback.class_path.rpartition(".")[2] for callback in callbacks)
     known = sorted(set().union(*map(_arguments, callbacks)))
-    raise UsageError(f"{FLAG}, {names}: Option {name!r} is not accepted{nearest(name, known)}")
+    raise UsageError(f"{FLAG}.{name}: no argument of {names}{nearest(name, known)}")
 
 
 def _arguments(callback: Namespace) -> set[str]:

@@ -66,8 +66,12 @@ class ImageTableDataModule(ImageDataModule):
         Raises:
             DataError: It cannot be used; names the line.
         """
-        columns = Columns(self.path_column, self.label_column, self.split_column)
-        return read_table(self.table, self.root, columns, self.separator, self.split, self.split_seed)
+        return read_table(self.table, self.root, self.columns, self.separator, self.split, self.split_seed)
+
+    @property
+    def columns(self) -> Columns:
+        """The columns that were named; None for those to be found."""
+        return Columns(self.path_column, self.label_column, self.split_column)
 
 
 def _text(name: str, value: str | None) -> str | None:

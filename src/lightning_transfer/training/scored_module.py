@@ -17,7 +17,7 @@ from lightning_transfer.errors import ModuleError
 from lightning_transfer.models.network import TransferNetwork
 from lightning_transfer.training.batches import Batch, check_inputs, checked_labels, unpacked
 from lightning_transfer.training.lr_schedule import StageLRScheduler
-from lightning_transfer.training.task import TASKS, EpochScores, Task, TaskName, watched
+from lightning_transfer.training.task import SCORES, TASKS, EpochScores, Task, TaskName, watched
 from lightning_transfer.utils.lightning import finds_rate
 
 
@@ -90,7 +90,7 @@ class ScoredModule(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the training scores."""
-        self._log_scores(self._train_scores or self._scores("train").compute())
+        self._log_scores("train", self._train_scores or self._scores("train").compute())
         self._train_scores = {}
         schedule = self._lr_schedule()
         if schedule is not None:
@@ -101,14 +101,14 @@ class ScoredModule(LightningModule):
         if self.trainer.sanity_checking:
             return
         scores = self._scores("validation").compute()
-        self._log_scores(scores)
+        self._log_scores("validation", scores)
         schedule = self._lr_schedule()
         if schedule is not None and schedule.watches and self.trainer.state.fn is TrainerFn.FITTING:
             schedule.validation_end(watched(scores, self.hparams["scheduler_monitor"]))
 
     def on_test_epoch_end(self) -> None:
         """Log the test scores."""
-        self._log_scores(self._scores("test").compute())
+        self._log_scores("test", self._scores("test").compute())
 
     def _apply_batch_transfer_handler(
         self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
@@ -142,7 +142,10 @@ class ScoredModule(LightningModule):
     def _scores(self, split: str) -> EpochScores:
         return self.scores[split]
 
-    def _log_scores(self, scores: dict[str, Tensor]) -> None:
+    def _log_scores(self, split: str, scores: dict[str, Tensor]) -> None:
+        for score in SCORES:
+            if (name := f"{split}/{score}") not in scores:
+                self.trainer.callback_metrics.pop(name, None)  # that of an earlier epoch
         for name, value in scores.items():
             if (
                 name.endswith("/loss")
