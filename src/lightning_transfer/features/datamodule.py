@@ -186,7 +186,7 @@ class FeatureDataModule(LightningDataModule):
         return str(self.store.manifest.recipe["backbone_fingerprint"])
 
     @property
-    def feature_shape(self) -> tuple[int, int, int]:
+    def feature_shape(self) -> tuple[int, ...]:
         """(C, h, w)."""
         return self.store.feature_shape
 

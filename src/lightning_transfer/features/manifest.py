@@ -56,7 +56,7 @@ class Manifest:
         fingerprint: Of everything that determines the features.
         recipe: The same in words, for people.
         class_names: K names.
-        feature_shape: (C, h, w).
+        feature_shape: (C, h, w) of maps, (T, D) of tokens.
         dtype: numpy's name of the features' type.
         splits: By name.
         multi_label: Whether a label is a tuple of class indices.
@@ -66,7 +66,7 @@ class Manifest:
     fingerprint: str
     recipe: dict[str, Any]
     class_names: tuple[str, ...]
-    feature_shape: tuple[int, int, int]
+    feature_shape: tuple[int, ...]
     dtype: str
     splits: dict[str, SplitManifest]
     multi_label: bool = False
@@ -176,7 +176,7 @@ def _checked(manifest: Manifest) -> Manifest:
         "fingerprint": isinstance(manifest.fingerprint, str),
         "recipe": isinstance(manifest.recipe, dict),
         "class_names": all(isinstance(name, str) for name in manifest.class_names),
-        "feature_shape": len(manifest.feature_shape) == 3 and all(map(number, manifest.feature_shape)),
+        "feature_shape": len(manifest.feature_shape) in (2, 3) and all(map(number, manifest.feature_shape)),
         "dtype": manifest.dtype in DTYPES,
         "multi_label": isinstance(manifest.multi_label, bool),
         "sha256": manifest.sha256.keys() == manifest.splits.keys(),

@@ -65,7 +65,7 @@ class FeatureStore:
         return self.manifest.class_names
 
     @property
-    def feature_shape(self) -> tuple[int, int, int]:
+    def feature_shape(self) -> tuple[int, ...]:
         """(C, h, w)."""
         return self.manifest.feature_shape
 

@@ -1,4 +1,4 @@
-"""Writing a backbone's weights as a file that any torchvision network takes."""
+"""Writing a backbone's weights as a file that the provider's own network takes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from lightning_transfer.errors import BackboneError
 from lightning_transfer.models.backbone import Backbone
-from lightning_transfer.models.providers.torchvision import build_empty_network, stages_of
+from lightning_transfer.models.meta_init import meta_init
+from lightning_transfer.models.providers.provider import provider_of
 
 
 def save_weights(
     backbone: Backbone, path: str | Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write the weights of a whole backbone under torchvision's own keys, without a classifier.
+    """Write the weights of a whole backbone under the provider's own keys, without a classifier.
 
     Args:
         backbone: With all its stages.
@@ -29,7 +30,7 @@ def save_weights(
     Raises:
         BackboneError: A number is too large for `dtype`, or stages are missing.
     """
-    names = _torchvision_keys(backbone.name)
+    names = _providers_keys(backbone.name)
     weights: dict[str, Tensor] = {}
     for key, value in backbone.stages.state_dict().items():
         if value.is_floating_point():  # the rest are counts of batches, which nothing reads
@@ -42,12 +43,15 @@ def save_weights(
     Path(path).write_bytes(save(weights, dict(metadata)))
 
 
-def _torchvision_keys(name: str) -> dict[str, str]:
-    """Torchvision's key of each parameter and buffer, by its key in the row of stages."""
-    network = build_empty_network(name)
+def _providers_keys(name: str) -> dict[str, str]:
+    """The provider's key of each parameter and buffer, by its key in the row of stages."""
+    provider, own_name = provider_of(name)
+    with meta_init():
+        network = provider.build(own_name)
     # The stages hold the network's own layers, so the same tensor has both names.
     keys = {id(value): key for key, value in _tensors(network)}
-    return {key: keys[id(value)] for key, value in _tensors(nn.ModuleDict(stages_of(name, network)))}
+    stages = nn.ModuleDict(provider.row(own_name, network).stages)
+    return {key: keys[id(value)] for key, value in _tensors(stages)}
 
 
 def _tensors(module: nn.Module) -> chain[tuple[str, Tensor]]:

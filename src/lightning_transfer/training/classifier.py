@@ -25,9 +25,10 @@ from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite, che
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages, parameter_groups
-from lightning_transfer.models.head import Head, Pool
+from lightning_transfer.models.head import Head
 from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.models.network import HEAD, TransferNetwork
+from lightning_transfer.models.pooling import Pool
 from lightning_transfer.models.weights import do_weights_follow
 from lightning_transfer.training.batches import Batch, check_inputs, checked_labels, unpacked
 from lightning_transfer.training.checkpoint_io import between_epochs, check_file, check_folders, read_checkpoint
@@ -80,7 +81,8 @@ class Classifier(LightningModule):
         last_stage: The last stage of the backbone to keep; None for all.
         num_classes: K; None for the data module's.
         image_size: H and W of the images, in pixels; None for the data module's.
-        pool: How the head takes the feature map: "flatten", "avg" or "max".
+        pool: How the head takes the features: "flatten", "avg", "max", "class_token", "class_token+avg" or
+            "native"; see `Head`.
         hidden: Width of the head's hidden layer; 0 for none.
         dropout: Share of the hidden units that each training step leaves out.
         lr: Learning rate of the head.
@@ -219,9 +221,15 @@ class Classifier(LightningModule):
 
     def build_head(self) -> nn.Module:
         """Make the head; override for another one, from `self.backbone`, `self.num_classes`, `self.image_size`."""
-        shape = self.backbone.out_shape(self.image_size)
+        backbone, pool = self.backbone, self.hparams["pool"]
         return Head(
-            shape, self.num_classes, **{name: self.hparams[name] for name in ("pool", "hidden", "dropout")}
+            backbone.out_shape(self.image_size),
+            self.num_classes,
+            pool,
+            self.hparams["hidden"],
+            self.hparams["dropout"],
+            backbone.prefix_tokens,
+            backbone.native_pool() if pool == "native" else None,
         )
 
     def cached_backbone(self, trainer: Trainer, cache_prefix: bool = False) -> Backbone | None:

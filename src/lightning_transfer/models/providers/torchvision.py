@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision import models
 
-from lightning_transfer.errors import BackboneError
+from lightning_transfer.errors import BackboneError, DownloadError
 from lightning_transfer.models.meta_init import meta_init
+from lightning_transfer.models.pooling import AveragePool
+from lightning_transfer.models.providers.provider import NamedWeights, Preprocessing, Row
+from lightning_transfer.models.weights import SUFFIXES, read_file
+from lightning_transfer.utils.download import download
 
 Stages = dict[str, nn.Sequential]
+# The first digits of its sha256, in the name of each file that torchvision publishes; nobody publishes the others.
+DIGEST = re.compile(r"-([0-9a-f]{8,64})\.pth$")
+# DenseNet's published files have keys such as "denselayer1.norm.1.weight", for today's "norm1.weight".
+OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 LAYER_NAMES = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn", nn.ReLU: "relu", nn.MaxPool2d: "pool"}
 
 
@@ -214,26 +225,6 @@ def checked_name(name: str) -> str:
     raise BackboneError(f"There is no network {name!r} in torchvision. Nearest: {', '.join(near)}.")
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """Mean and standard deviation of each channel, for images in [0, 1]."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def normalisation(name: str, weights: models.WeightsEnum | None = None) -> Normalisation:
-    """Return the normalisation that pretrained weights expect; None for the default weights.
-
-    >>> normalisation("vgg16").mean
-    (0.485, 0.456, 0.406)
-    """
-    if name in SYMMETRIC_INPUT:
-        return Normalisation((0.5,) * 3, (0.5,) * 3)
-    preset = (weights or models.get_model_weights(name)["DEFAULT"]).transforms()
-    return Normalisation(tuple(preset.mean), tuple(preset.std))
-
-
 def build_network(name: str) -> nn.Module:
     """The whole torchvision network with random weights, on the current default device."""
     initialise = {"init_weights": True} if name in SYMMETRIC_INPUT else {}
@@ -251,20 +242,82 @@ def stages_of(name: str, network: nn.Module) -> Stages:
     return FAMILIES[family](network)
 
 
-def drop_classifier(name: str, network: nn.Module) -> list[str]:
-    """Remove the parts that no stage holds, and return their names ("fc", "aux1", …)."""
-    kept = {id(module) for stage in stages_of(name, network).values() for module in stage.modules()}
-    dropped = [
-        part
-        for part, module in network.named_children()
-        if not any(id(inner) in kept for inner in module.modules())
-    ]
-    for part in dropped:
-        delattr(network, part)
-    return dropped
-
-
 def build_empty_network(name: str) -> nn.Module:
     """The whole torchvision network without memory for its weights."""
     with meta_init():
         return build_network(name)
+
+
+class TorchvisionProvider:
+    """The networks of torchvision; see `lightning_transfer.models.providers.provider.Provider`."""
+
+    def network_names(self) -> list[str]:
+        """List the classification networks that can be a backbone, sorted."""
+        return network_names()
+
+    def check_name(self, name: str) -> None:
+        """Check that a backbone can be made of a network."""
+        checked_name(name)
+
+    def build(self, name: str) -> nn.Module:
+        """Make the whole network with random weights."""
+        return build_network(name)
+
+    def row(self, name: str, network: nn.Module) -> Row:
+        """Cut a network into stages."""
+        return Row(stages_of(name, network), AveragePool())
+
+    def preprocessing(self, name: str) -> Preprocessing:
+        """Return how images are prepared for the network's default weights."""
+        return _preprocessing(name, models.get_model_weights(name)["DEFAULT"])
+
+    def find_weights(self, name: str, weights: str) -> NamedWeights:
+        """Find weights by torchvision's name: "DEFAULT", "IMAGENET1K_V1", …; they are fetched when read."""
+        known = models.get_model_weights(name)
+        if weights in known.__members__:
+            found = known[weights]
+            return NamedWeights(str(found), lambda: read_file(_fetch(found)), _preprocessing(name, found))
+        near = difflib.get_close_matches(weights, known.__members__, n=1, cutoff=0.4)
+        raise BackboneError(
+            f"{name} has no weights {weights!r}{f' (did you mean {near[0]}?)' if near else ''}: wanted one of "
+            f"{', '.join(known.__members__)}, bundled, the path of a {', '.join(SUFFIXES)} file, or None (null) "
+            "for random numbers."
+        )
+
+    def adapt(self, name: str, network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give old DenseNet files today's keys."""
+        return {OLD_DENSENET_KEY.sub(r"\1\2", key): value for key, value in state.items()}
+
+
+def _preprocessing(name: str, weights: models.WeightsEnum) -> Preprocessing:
+    preset = weights.transforms()
+    size, interpolation = int(preset.crop_size[0]), preset.interpolation.value
+    crop = size / int(preset.resize_size[0])
+    if name in SYMMETRIC_INPUT:
+        return Preprocessing((0.5,) * 3, (0.5,) * 3, size, interpolation, crop)
+    return Preprocessing(tuple(preset.mean), tuple(preset.std), size, interpolation, crop)
+
+
+def _fetch(weights: models.WeightsEnum) -> Path:
+    """The file of a torchvision weights name, where torchvision itself keeps it.
+
+    The hash of the file is checked each time.
+
+    Raises:
+        DownloadError: The weights are not at hand and cannot be fetched, or are not those that they should be.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlsplit(weights.url).path).name
+    digest = DIGEST.search(path.name)
+    if digest is None:
+        raise DownloadError(
+            f"{weights.url} has no hash in its name, by which it could be checked: get it by other means, and "
+            "pass its path as weights."
+        )
+    remedy = (
+        "Without a network, bring that file here by other means and pass its path as weights, or put it in "
+        f"{path.parent}."
+    )
+    return download(weights.url, path, digest[1], remedy)
+
+
+PROVIDER = TorchvisionProvider()
