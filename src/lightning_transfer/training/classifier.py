@@ -80,7 +80,8 @@ class Classifier(LightningModule):
             here, since it holds the weights.
         last_stage: The last stage of the backbone to keep; None for all.
         num_classes: K; None for the data module's.
-        image_size: H and W of the images, in pixels; None for the data module's.
+        image_size: H and W of the images, in pixels; None for the data module's, and where that has None, too, for
+            the backbone's native size.
         pool: How the head takes the features: "flatten", "avg", "max", "class_token", "class_token+avg" or
             "native"; see `Head`.
         hidden: Width of the head's hidden layer; 0 for none.
