@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,35 +17,12 @@ from torch.func import functional_call
 from lightning_transfer.errors import BackboneError
 from lightning_transfer.models.freezing import eval_mode
 from lightning_transfer.models.meta_init import meta_init
-from lightning_transfer.models.providers.provider import Preprocessing, provider_of
+from lightning_transfer.models.normalise import Normalise
+from lightning_transfer.models.providers.provider import provider_of
 from lightning_transfer.models.weights import do_weights_follow, find_weights, load_weights
 
 # (C, h, w) of a map, or (T, D) of tokens.
 FeatureShape = tuple[int, int, int] | tuple[int, int]
-
-
-class Normalise(nn.Module):
-    """Normalise images, uint8 or floating in [0, 1], as a network was trained.
-
-    Args:
-        preprocessing: Whose mean and standard deviation a channel.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(preprocessing.std).view(-1, 1, 1))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) to (B, 3, H, W), floating, channels last in memory."""
-        scale = self.std.reciprocal()
-        if images.dtype == torch.uint8:
-            scale = scale / 255
-        images = images.to(scale.dtype).contiguous(memory_format=torch.channels_last)
-        return torch.addcmul(-self.mean / self.std, images, scale)
 
 
 class Backbone(nn.Module):
@@ -82,6 +60,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.name = name
+        self._no_native_pool = ""  # why there is none
         provider, own_name = provider_of(name)
         provider.check_name(own_name)
         pretrained = (
@@ -93,7 +72,9 @@ class Backbone(nn.Module):
             with meta_init():
                 network = provider.build(own_name)
             state = provider.adapt(own_name, network, pretrained.read())
-            load_weights(name, network, provider.row(own_name, network), state, pretrained.origin)
+            lacking = load_weights(name, network, provider.row(own_name, network), state, pretrained.origin)
+            if lacking:
+                self._no_native_pool = f"{pretrained.origin} has no {lacking[0]} of the right shape"
         row = provider.row(own_name, network)
         self.preprocessing = provider.preprocessing(own_name) if pretrained is None else pretrained.preprocessing
         self.normalise = Normalise(self.preprocessing)
@@ -104,7 +85,8 @@ class Backbone(nn.Module):
         if last_stage is not None:
             kept = self.stage_names[: self.stage_index(last_stage) + 1]
             self.stages = nn.ModuleDict({stage: self.stages[stage] for stage in kept})
-        self._is_whole = len(self.stages) == len(row.stages)
+            if last_stage != list(row.stages)[-1]:
+                self._no_native_pool = f"it takes the output of the stage after {last_stage}, which is not kept"
         # Convolutions are up to twice as fast on this layout, on processors and on GPUs.
         self.to(memory_format=torch.channels_last)
 
@@ -118,18 +100,39 @@ class Backbone(nn.Module):
         """How images were resized for the weights: "bilinear" or "bicubic"."""
         return self.preprocessing.interpolation
 
+    @property
+    def has_native_pool(self) -> bool:
+        """Whether `native_pool` has what it needs: all stages, and its own pretrained numbers, if any."""
+        return not self._no_native_pool
+
     def native_pool(self) -> nn.Module:
         """Return a copy of what lies between the last stage and the network's own classifier; it gives (B, D).
 
         Raises:
-            BackboneError: The last stage was not kept, whose output it takes.
+            BackboneError: The last stage was not kept, whose output it takes, or the weights lack its numbers.
         """
-        if not self._is_whole:
+        if self._no_native_pool:
             raise BackboneError(
-                f'pool="native" needs all stages of {self.name}, and the last one here is {self.stage_names[-1]}: '
-                'take another pool, such as "avg".'
+                f'{self.name} has no pool="native" here, since {self._no_native_pool}: take another pool, such as '
+                '"avg".'
             )
         return copy.deepcopy(self._native_pool[0])
+
+    def load_native_pool(self, state: Mapping[str, Tensor], origin: str) -> None:
+        """Give the network's own pooling its numbers, where it has any and they come from elsewhere.
+
+        Args:
+            state: With its keys; none at all where the weights came with another pooling.
+            origin: Where they come from, for the error of `native_pool`.
+        """
+        (pool,) = self._native_pool
+        lacking = [
+            key for key, own in pool.state_dict().items() if key not in state or state[key].shape != own.shape
+        ]
+        if lacking:
+            self._no_native_pool = self._no_native_pool or f"{origin} has no {lacking[0]} of the right shape"
+        else:
+            pool.load_state_dict({key: state[key] for key in pool.state_dict()}, assign=True)
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -187,7 +190,7 @@ class Backbone(nn.Module):
         index = self.stage_index(stage)
         names = self.stage_names
         prefix = copy.copy(self)
-        prefix._is_whole = False
+        prefix._no_native_pool = f"it takes the output of the stages from {stage} on, which are cut off"
         prefix._modules = {
             "normalise": self.normalise,
             "stages": nn.ModuleDict({name: self.stages[name] for name in names[:index]}),
@@ -207,7 +210,8 @@ class Backbone(nn.Module):
             BackboneError: The image is too small for the network, or of a size that its patches do not fit.
         """
         self.check_size(image_size)
-        weightless = {key: value.to("meta") for key, value in self.state_dict().items()}
+        # Not of its state_dict, which lacks some buffers, such as Swin V2's table of places.
+        weightless = {key: value.to("meta") for key, value in (*self.named_parameters(), *self.named_buffers())}
         image = torch.empty((1, 3, image_size, image_size), dtype=torch.uint8, device="meta")
         try:
             with eval_mode(self), torch.no_grad():
@@ -233,7 +237,7 @@ class Backbone(nn.Module):
             below = image_size - image_size % self._multiple
             sizes = " or ".join(str(size) for size in (below, below + self._multiple) if size)
             raise BackboneError(
-                f"{self.name} cuts images into patches, and image_size={image_size} is no multiple of "
+                f"{self.name} divides images evenly, and image_size={image_size} is no multiple of "
                 f"{self._multiple}: pass {sizes}."
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import chain
@@ -115,31 +115,40 @@ def _is_flat(state: object) -> TypeGuard[dict[str, Tensor]]:
     )
 
 
-def load_weights(name: str, network: nn.Module, row: Row, state: dict[str, Tensor], origin: str) -> None:
-    """Load a state dict into a network on the meta device, without its classifier.
+def load_weights(
+    name: str, network: nn.Module, row: Row, state: dict[str, Tensor], origin: str
+) -> tuple[str, ...]:
+    """Load a state dict into a network on the meta device: its stages, and the pooling that follows them.
+
+    What is in neither is the classifier. Its keys may be absent, or those of any other classifier, and so may the
+    pooling's: a file that somebody made for his own classes has other layers behind the stages.
 
     Args:
         name: The network's.
         network: Changed in place: its tensors are replaced, so that its row is to be made again.
-        row: Of this network; what is in no stage, and not in its pooling, is the classifier.
-        state: The provider's own keys; those of the classifier may be absent, or of another width.
+        row: Of this network.
+        state: The provider's own keys.
         origin: Where the state came from, for the error.
 
+    Returns:
+        The keys of the pooling that the state has not, or in another shape; the pooling is then as it was.
+
     Raises:
-        BackboneError: Keys are missing, unexpected, or of another shape; names them.
+        BackboneError: Keys of stages are missing, unexpected, or of another shape; names them.
     """
-    parts = [*row.stages.values(), row.pool]
-    kept = {id(tensor) for part in parts for tensor in chain(part.parameters(), part.buffers())}
-    tensors = dict(chain(network.named_parameters(), network.named_buffers()))
-    wanted = {key: value for key, value in network.state_dict().items() if id(tensors[key]) in kept}
-    # Parts of the network that no stage holds; a file may have them, or not.
-    dropped = tuple({key.partition(".")[0] for key in tensors} - {key.partition(".")[0] for key in wanted})
-    given = {key: value for key, value in state.items() if key in wanted or key.partition(".")[0] not in dropped}
-    given = {key: value for key, value in given.items() if key in wanted or key not in tensors}
+    own = network.state_dict()
+    stages, pool = _keys_of(network, row.stages.values()), _keys_of(network, [row.pool])
+    beside = _paths_beside(network, row)
+    wanted = {key: value for key, value in own.items() if key in stages}
+    given = {
+        key: value
+        for key, value in state.items()
+        if key in wanted or not (key in own or any(path in beside for path in _paths_to(key)))
+    }
     for key, like in wanted.items():
-        # Counts batches for a momentum of None, which no such network has; old files lack it.
-        if key.endswith(".num_batches_tracked"):
-            given.setdefault(key, torch.zeros(like.shape, dtype=like.dtype))
+        # Not learned: counts of batches, which old files lack, and indices that depend on the architecture alone.
+        if not like.is_floating_point():
+            given.setdefault(key, like)
     complaints = [
         *_listed("missing", wanted.keys() - given.keys()),
         *_listed("unexpected", given.keys() - wanted.keys()),
@@ -152,10 +161,42 @@ def load_weights(name: str, network: nn.Module, row: Row, state: dict[str, Tenso
         raise BackboneError(
             f"{origin} does not fit {name}: {'; '.join(complaints)}. Is it the file of another network?"
         )
+    lacking = tuple(key for key in own if key in pool and (key not in state or state[key].shape != own[key].shape))
+    if not lacking:
+        wanted |= {key: own[key] for key in own if key in pool}
+        given |= {key: state[key] for key in pool}
     # The network's own dict has version marks beside its keys, without which MNASNet refuses to load.
-    whole = network.state_dict()
-    whole.update({key: given[key].to(like.dtype) for key, like in wanted.items()})
-    network.load_state_dict(whole, assign=True)
+    own.update({key: given[key].to(like.dtype) for key, like in wanted.items()})
+    network.load_state_dict(own, assign=True)
+    return lacking
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return chain(module.named_parameters(), module.named_buffers())
+
+
+def _keys_of(network: nn.Module, parts: Iterable[nn.Module]) -> set[str]:
+    """The network's keys of what its parts hold."""
+    held = {id(tensor) for part in parts for _, tensor in _tensors(part)}
+    return {key for key, tensor in _tensors(network) if id(tensor) in held}
+
+
+def _paths_beside(network: nn.Module, row: Row) -> set[str]:
+    """Where the network has modules of which no stage holds anything: its classifier and others beside it."""
+    layers = {id(layer) for stage in row.stages.values() for layer in stage.modules()}
+    tensors = {id(tensor) for stage in row.stages.values() for _, tensor in _tensors(stage)}
+    return {
+        path
+        for path, module in network.named_modules()
+        if id(module) not in layers and not any(id(tensor) in tensors for _, tensor in _tensors(module))
+    }
+
+
+def _paths_to(key: str) -> Iterator[str]:
+    """The modules that a key may be in, the innermost first: "a.b.weight" gives "a.b" and "a"."""
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key
 
 
 def _listed(what: str, keys: set[str]) -> list[str]:

@@ -43,6 +43,7 @@ from lightning_transfer.training.checkpoints import (
     check_same_network,
     class_path,
     load_part,
+    part_of,
     upgrade,
     version,
 )
@@ -576,6 +577,7 @@ class Classifier(LightningModule):
         if self.hparams["init_from"]:
             check_same_network(self._start, self.hparams, path, (*BACKBONE, *LAYERS))
             load_part(self.backbone, self._start, "network.backbone", path, assign=True)
+            self.backbone.load_native_pool(part_of(self._start, "network.head.pool"), path)
             self.backbone.to(memory_format=torch.channels_last)
             self.pretrained_weights = self._start["pretrained_weights"]
         else:

@@ -6,7 +6,7 @@ from torchvision import models
 
 from lightning_transfer.cli.commands.summary import summary
 from lightning_transfer.errors import BackboneError
-from lightning_transfer.models.providers import torchvision
+from lightning_transfer.models.providers.torchvision import PROVIDER
 
 # What each stands for beside its convolutional part, by torchvision's own names.
 CLASSIFIERS = {
@@ -31,14 +31,14 @@ VGG16 = """
 @pytest.fixture(scope="module", autouse=True)
 def networks_without_numbers():
     """A summary needs none; drawing VGG16's takes seconds."""
-    build = torchvision.build_network
+    build = PROVIDER.build
 
     def build_on_meta(name):
         with torch.device("meta"):
             return build(name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torchvision, "build_network", build_on_meta)
+        patch.setattr(PROVIDER, "build", build_on_meta)
         yield
 
 
@@ -70,7 +70,7 @@ def test_the_printed_table_holds_names_shapes_and_numbers(capsys):
 @pytest.mark.parametrize("depth", ["stage", "block", "layer"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_the_rows_parameters_sum_to_torchvisions(name, depth):
-    network = torchvision.build_network(name)
+    network = PROVIDER.build(name)
     expected = sum(
         p.numel() for key, p in network.named_parameters() if key.split(".")[0] not in CLASSIFIERS[name]
     )

@@ -5,6 +5,8 @@ Shapes: B batch, C channels, h w feature map, T tokens, D features.
 
 from __future__ import annotations
 
+import difflib
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -43,7 +45,8 @@ class Row:
     Attributes:
         stages: By name, from the input on. Each takes what the one before it gives: the first normalised images
             (B, 3, H, W), the others a map (B, C, h, w) or tokens (B, T, D).
-        pool: What the network's own classifier gets, (B, D), from the last stage's output.
+        pool: All that the network does between its last stage and its classifier's first linear layer: takes the
+            last stage's output, gives (B, D). Its parameters, if any, are pretrained ones, too.
         prefix_tokens: How many tokens come before those of the patches; the first is the class token, if any.
         multiple: H and W must be a multiple of it; 1 where any size will do.
         fixed_size: The only H and W that the network takes; None where others fit.
@@ -66,10 +69,26 @@ class NamedWeights:
 
 
 class Provider(Protocol):
-    """Where networks come from; names are those of the provider itself, without its prefix."""
+    """Where networks come from; names are those of the provider itself, without its prefix.
 
+    One of your own has `network_names`, `build`, `row` and `preprocessing`, and may have the others.
+    """
+
+    @abstractmethod
     def network_names(self) -> list[str]:
         """List the networks that can be a backbone, sorted."""
+
+    @abstractmethod
+    def build(self, name: str) -> nn.Module:
+        """Make the whole network with random weights."""
+
+    @abstractmethod
+    def row(self, name: str, network: nn.Module) -> Row:
+        """Cut a network into stages."""
+
+    @abstractmethod
+    def preprocessing(self, name: str) -> Preprocessing:
+        """Return how images are prepared for the network's default weights."""
 
     def check_name(self, name: str) -> None:
         """Check that a backbone can be made of a network.
@@ -77,15 +96,12 @@ class Provider(Protocol):
         Raises:
             BackboneError: It cannot, or there is no such network; names the nearest.
         """
-
-    def build(self, name: str) -> nn.Module:
-        """Make the whole network with random weights."""
-
-    def row(self, name: str, network: nn.Module) -> Row:
-        """Cut a network into stages."""
-
-    def preprocessing(self, name: str) -> Preprocessing:
-        """Return how images are prepared for the network's default weights."""
+        known = self.network_names()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+            raise BackboneError(
+                f"There is no network {name!r} in {type(self).__name__}. Nearest: {', '.join(near)}."
+            )
 
     def find_weights(self, name: str, weights: str) -> NamedWeights:
         """Find weights by the provider's name for them; "DEFAULT" for the best.
@@ -93,9 +109,20 @@ class Provider(Protocol):
         Raises:
             BackboneError: There are none of that name; lists those there are.
         """
+        raise BackboneError(
+            f"{name} has no weights {weights!r} in {type(self).__name__}: pass the path of a file, or None (null) "
+            "for random numbers."
+        )
 
     def adapt(self, name: str, network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Rename keys of an older or another form of a file's weights; others stay as they are."""
+        """Rename keys of an older or another form of a file's weights; others stay as they are.
+
+        Args:
+            name: The network's.
+            network: On the meta device; may be changed where it has to have another shape for these weights.
+            state: As read.
+        """
+        return state
 
 
 # By the prefix of a name, with the slash: "timm/vit_tiny_patch16_224". Imported when a name asks for them.
@@ -120,8 +147,9 @@ def provider_of(name: str) -> tuple[Provider, str]:
     Raises:
         BackboneError: No provider has that prefix.
 
-    >>> provider_of("vgg16")[1], provider_of("timm/vit_tiny_patch16_224")[1]
-    ('vgg16', 'vit_tiny_patch16_224')
+    >>> provider, own_name = provider_of("vgg16")
+    >>> type(provider).__name__, own_name
+    ('TorchvisionProvider', 'vgg16')
     """
     prefix, slash, own = name.rpartition("/") if name.count("/") == 1 else ("", "", name)
     key = prefix + slash
