@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from lightning_transfer.errors import BackboneError
 from lightning_transfer.models.pooling import ClassToken
-from lightning_transfer.models.providers.provider import NamedWeights, Preprocessing, Row, register_provider
+from lightning_transfer.models.providers.provider import Preprocessing, Provider, Row, register_provider
 
 NAME = "tiny/vit"
 SIZE, PATCH, WIDTH = 32, 8, 16  # 4 × 4 patches and the class token: 17 tokens
@@ -39,15 +38,11 @@ class PatchEmbed(nn.Module):
         return tokens + torch.cat([self.positions[:, :1], positions], dim=1)
 
 
-class TinyProvider:
+class TinyProvider(Provider):
     """One network, "vit", with random weights."""
 
     def network_names(self) -> list[str]:
         return ["vit"]
-
-    def check_name(self, name: str) -> None:
-        if name != "vit":
-            raise BackboneError(f"There is no network {name!r} here.")
 
     def build(self, name: str) -> VisionTransformer:
         network = VisionTransformer(
@@ -64,12 +59,6 @@ class TinyProvider:
 
     def preprocessing(self, name: str) -> Preprocessing:
         return Preprocessing((0.5,) * 3, (0.5,) * 3, SIZE)
-
-    def find_weights(self, name: str, weights: str) -> NamedWeights:
-        raise BackboneError(f"vit has no weights {weights!r}.")
-
-    def adapt(self, name: str, network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        return state
 
 
 register_provider("tiny", TinyProvider())
