@@ -34,7 +34,9 @@ class PatchEmbed(nn.Module):
         if grid != own:
             places = positions.transpose(1, 2).unflatten(2, (own, own))
             positions = F.interpolate(places, (grid, grid), mode="bicubic").flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], 1)
+        tokens = torch.cat(
+            [self.class_token.expand(patches.shape[0], -1, -1), patches.flatten(2).transpose(1, 2)], 1
+        )
         return tokens + torch.cat([self.positions[:, :1], positions], dim=1)
 
 
@@ -62,3 +64,27 @@ class TinyProvider(Provider):
 
 
 register_provider("tiny", TinyProvider())
+
+
+def forward_by_hand(backbone: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Every stage's tokens for (B, 3, 32, 32) uint8 images, without the stages' own code."""
+    embed, *blocks, norm = backbone.stages.values()
+    pixels = (images.float() / 255 - 0.5) / 0.5
+    rows, columns = range(0, SIZE, PATCH), range(0, SIZE, PATCH)
+    patches = torch.stack(
+        [pixels[:, :, y : y + PATCH, x : x + PATCH].flatten(1) for y in rows for x in columns], 1
+    )
+    tokens = patches @ embed.proj.weight.flatten(1).T + embed.proj.bias
+    tokens = torch.cat([embed.class_token.expand(len(images), 1, WIDTH), tokens], dim=1) + embed.positions
+    found = {"patch_embed": tokens}
+    for number, block in enumerate(blocks, start=1):
+        attention, normed = block.self_attention, block.ln_1(tokens)
+        query, key, value = (
+            part.unflatten(2, (2, WIDTH // 2)).transpose(1, 2)
+            for part in (normed @ attention.in_proj_weight.T + attention.in_proj_bias).split(WIDTH, dim=2)
+        )
+        weights = (query @ key.transpose(2, 3) / (WIDTH // 2) ** 0.5).softmax(dim=3)
+        tokens = tokens + attention.out_proj((weights @ value).transpose(1, 2).flatten(2))
+        tokens = tokens + block.mlp[3](F.gelu(block.mlp[0](block.ln_2(tokens))))
+        found[f"block{number}"] = tokens
+    return found | {"norm": norm(tokens)}
