@@ -13,9 +13,8 @@ from torchvision import models
 from conftest import COLOURS, draw_image
 from lightning_transfer.cli.main import COMMANDS
 from lightning_transfer.comparison import run
-from lightning_transfer.models import backbone as backbone_module
-from lightning_transfer.models.providers.torchvision import build_empty_network, network_names, stages_of
-from lightning_transfer.models.weights import read_weights
+from lightning_transfer.models.meta_init import meta_init
+from lightning_transfer.models.providers import torchvision
 from lightning_transfer.monitoring.plots import PLOTS, Plots
 from runs import finished
 
@@ -42,9 +41,7 @@ def blocks(page, language):
 
 @cache
 def random_weights(source):
-    """Random weights instead of a download; files are read."""
-    if isinstance(source, Path):
-        return read_weights(source)
+    """Random weights instead of a download."""
     name = type(source).__name__.removesuffix("_Weights").lower()
     torch.manual_seed(0)
     return {
@@ -62,7 +59,7 @@ def workplace(tmp_path, monkeypatch):
         for name in ("cats", "dogs"):
             draw_image(tmp_path / "my_images" / name / f"{number}.jpg", COLOURS[name], number)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
-    monkeypatch.setattr(backbone_module, "read_weights", random_weights)
+    monkeypatch.setattr(torchvision, "read_weights", random_weights)
     monkeypatch.setattr(run, "Plots", lambda: Plots(**dict.fromkeys(PLOTS, False)))
 
 
@@ -151,16 +148,26 @@ def test_links_lead_somewhere():
 
 
 def test_the_table_of_stages_is_complete_and_right():
+    provider = torchvision.PROVIDER
+    known = provider.network_names()
     rows = re.findall(r"^\| (`.*) \| (.*) \|$", (ROOT / "docs" / "backbones.md").read_text(), flags=re.MULTILINE)
     seen = set()
     for networks, stages in rows:
+        # "block1 … block12" stands for all that are between.
+        stages = re.sub(
+            r"([a-z]+)(\d+) … \1(\d+)",
+            lambda m: ", ".join(f"{m[1]}{number}" for number in range(int(m[2]), int(m[3]) + 1)),
+            stages,
+        )
         patterns = re.findall(r"`([^`]+)`", networks)
-        names = [name for name in network_names() for pattern in patterns if fnmatch.fnmatch(name, pattern)]
+        names = [name for name in known for pattern in patterns if fnmatch.fnmatch(name, pattern)]
         for name in names:
-            assert ", ".join(stages_of(name, build_empty_network(name))) == stages, name
+            with meta_init():
+                network = provider.build(name)
+            assert ", ".join(provider.row(name, network).stages) == stages, name
         # "vgg11 … vgg19_bn" names the ends of a range.
         seen |= {re.match(r"[a-z]+", name)[0] for name in names}
-    assert seen == {re.match(r"[a-z]+", name)[0] for name in network_names()}
+    assert seen == {re.match(r"[a-z]+", name)[0] for name in known}
 
 
 def test_each_promise_names_a_test_that_exists():

@@ -24,7 +24,7 @@ from lightning_transfer import (
     load_classifier,
 )
 from lightning_transfer.errors import BackboneError, ModuleError, OutputError
-from lightning_transfer.models.weights import read_weights
+from lightning_transfer.models.weights import read_file
 from lightning_transfer.training.checkpoint_io import read_checkpoint
 from runs import Stranger, noise
 
@@ -307,7 +307,7 @@ READERS = {
     "test": lambda path: trainer_of().test(FrozenBackboneClassifier(**MODEL), loader(), ckpt_path=path),
     "predict": lambda path: trainer_of().predict(FrozenBackboneClassifier(**MODEL), loader(), ckpt_path=path),
     "plugin": lambda path: trainer_of(plugins=[AtomicCheckpointIO()]).fit(Stranger(), noise(), ckpt_path=path),
-    "weights": lambda path: read_weights(Path(path)),
+    "weights": lambda path: read_file(Path(path)),
 }
 
 

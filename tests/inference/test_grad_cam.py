@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer, seed_everything
 from torch import nn
 
+import tiny_vit
 from lightning_transfer import (
     FeatureClassifier,
     FineTuningClassifier,
@@ -20,7 +21,7 @@ from lightning_transfer import (
     StagedUnfreeze,
 )
 from lightning_transfer.errors import BackboneError, ExtraError, ModuleError
-from lightning_transfer.inference.grad_cam import grad_cam
+from lightning_transfer.inference.grad_cam import explained_stage, grad_cam
 from lightning_transfer.training.classifier import Classifier
 
 SIZE = 64
@@ -155,6 +156,54 @@ def test_a_image_without_evidence_leaves_the_others_their_heat():
     found = grad_cam(classifier, images, label="dogs")
     torch.testing.assert_close(found[0], expected[0] / expected[0].max(), rtol=1e-3, atol=1e-4)
     assert not found[1].any()
+
+
+def vit_on(pool):
+    torch.manual_seed(0)
+    module = FineTuningClassifier(
+        "tiny/vit", weights=None, num_classes=3, image_size=tiny_vit.SIZE, pool=pool, hidden=16
+    )
+    module.class_names = ("cats", "dogs", "horses")
+    return ImageClassifier(module.eval())
+
+
+def tokens_by_hand(module, images, stage, target):
+    """Grad-CAM on the patches' tokens, by loops over places and features; the class token has no place."""
+    names = module.backbone.stage_names
+    leaf = tiny_vit.forward_by_hand(module.backbone, images)[stage].detach().requires_grad_()
+    features = leaf
+    for name in names[names.index(stage) + 1 :]:
+        features = module.backbone.stages[name](features)
+    (gradient,) = torch.autograd.grad(module.head(features)[:, target].sum(), leaf)
+    heats = torch.zeros(len(images), 4, 4)
+    for image, row, column in np.ndindex(*heats.shape):
+        place = 1 + 4 * row + column
+        for feature in range(tiny_vit.WIDTH):
+            weight = sum(gradient[image, 1 + other, feature] for other in range(16)) / 16
+            heats[image, row, column] += weight * leaf.detach()[image, place, feature]
+    return F.interpolate(heats.clamp(min=0)[:, None], images.shape[-2:], mode="bilinear")[:, 0]
+
+
+@pytest.mark.parametrize("pool", ["native", "avg"])
+def test_on_tokens_it_is_grad_cam_of_the_patches_as_a_map(pool):
+    classifier = vit_on(pool)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    hot = 0
+    for stage in tiny_vit.STAGES:
+        expected = tokens_by_hand(classifier.module, images, stage, 1)
+        for place, hand in zip(grad_cam(classifier, images, stage, "dogs"), expected, strict=True):
+            if hand.max() > 1e-9:
+                hot += 1
+                torch.testing.assert_close(place, hand / hand.max(), rtol=1e-3, atol=1e-4)
+            else:
+                assert not place.any()
+    # The class token takes nothing from the patches after the last block.
+    assert hot == {"native": 4, "avg": 8}[pool]
+    assert explained_stage(classifier) == {"native": "block1", "avg": "norm"}[pool]
+    default = grad_cam(classifier, images, None, "dogs")
+    assert torch.equal(default, grad_cam(classifier, images, explained_stage(classifier), "dogs"))
+    assert default.flatten(1).any(dim=1).all()
+    assert not any(part._forward_hooks for part in classifier.module.modules())
 
 
 def test_an_unknown_stage_lists_the_stages():

@@ -56,7 +56,7 @@ def test_nothing_but_the_file_is_needed(checkpoints, files, monkeypatch):
     def refuse(*_):
         raise AssertionError("weights are looked for")
 
-    monkeypatch.setattr(backbone_module, "read_weights", refuse)
+    monkeypatch.setattr(backbone_module, "find_weights", refuse)
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", refuse)
     classifier = lightning_transfer.load_classifier(str(checkpoints["FeatureClassifier"]))
     assert classifier.class_names == ("cats", "dogs")

@@ -13,8 +13,7 @@ from torchvision import models
 
 from lightning_transfer import Backbone
 from lightning_transfer.errors import BackboneError, DownloadError
-from lightning_transfer.models.providers.torchvision import network_names
-from lightning_transfer.models.weights import DIGEST
+from lightning_transfer.models.providers.torchvision import DIGEST, PROVIDER
 
 CLASSIFIERS = {"squeezenet1_1": "classifier.", "resnet18": "fc."}
 
@@ -207,6 +206,6 @@ def test_without_a_network_the_address_and_the_remedy_are_told(cache):
 
 
 def test_every_file_of_torchvision_has_a_hash_in_its_name():
-    urls = {entry.url for name in network_names() for entry in models.get_model_weights(name)}
+    urls = {entry.url for name in PROVIDER.network_names() for entry in models.get_model_weights(name)}
     assert len(urls) > 90
     assert [url for url in urls if not url.startswith("https://") or not DIGEST.search(url)] == []

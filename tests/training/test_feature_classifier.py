@@ -181,7 +181,7 @@ def test_a_checkpoint_is_enough(make, store, image_folder, quiet_trainer, tmp_pa
         raise AssertionError("a network or a weights file was asked for")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
-    monkeypatch.setattr("lightning_transfer.models.backbone.read_weights", refuse)
+    monkeypatch.setattr("lightning_transfer.models.backbone.find_weights", refuse)
     loaded = FeatureClassifier.load_from_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     assert_same(model.state_dict(), loaded.state_dict())
     assert loaded.class_names == ("cats", "dogs")

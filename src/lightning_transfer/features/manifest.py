@@ -1,6 +1,6 @@
 """Feature store metadata.
 
-Shapes: C channels, h w feature map, K classes, N samples, V views.
+Shapes: C channels, h w feature map, T tokens, D features, K classes, N samples, V views.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Manifest:
         fingerprint: Of everything that determines the features.
         recipe: The same in words, for people.
         class_names: K names.
-        feature_shape: (C, h, w).
+        feature_shape: (C, h, w) of maps, (T, D) of tokens.
         dtype: numpy's name of the features' type.
         splits: By name.
         multi_label: Whether a label is a tuple of class indices.
@@ -66,14 +66,14 @@ class Manifest:
     fingerprint: str
     recipe: dict[str, Any]
     class_names: tuple[str, ...]
-    feature_shape: tuple[int, int, int]
+    feature_shape: tuple[int, ...]
     dtype: str
     splits: dict[str, SplitManifest]
     multi_label: bool = False
     sha256: dict[str, str] = field(default_factory=dict, compare=False)
 
     def shape(self, split: str) -> tuple[int, ...]:
-        """(N, C, h, w) of one split, or (V, N, C, h, w) where there are several views."""
+        """(N, C, h, w) or (N, T, D) of one split; V of those where there are several views."""
         found = self.splits[split]
         views = (found.views,) if found.views > 1 else ()
         return (*views, len(found.paths), *self.feature_shape)
@@ -176,7 +176,7 @@ def _checked(manifest: Manifest) -> Manifest:
         "fingerprint": isinstance(manifest.fingerprint, str),
         "recipe": isinstance(manifest.recipe, dict),
         "class_names": all(isinstance(name, str) for name in manifest.class_names),
-        "feature_shape": len(manifest.feature_shape) == 3 and all(map(number, manifest.feature_shape)),
+        "feature_shape": len(manifest.feature_shape) in (2, 3) and all(map(number, manifest.feature_shape)),
         "dtype": manifest.dtype in DTYPES,
         "multi_label": isinstance(manifest.multi_label, bool),
         "sha256": manifest.sha256.keys() == manifest.splits.keys(),

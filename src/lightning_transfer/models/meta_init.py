@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_)
+
 
 class meta_init(TorchFunctionMode):  # noqa: N801  # used as a context manager, as torch.no_grad is
     """Build networks on the meta device: no memory for weights, no random numbers drawn.
@@ -30,6 +32,8 @@ class meta_init(TorchFunctionMode):  # noqa: N801  # used as a context manager, 
     ) -> Any:
         """Called by torch for each of its functions."""
         kwargs = dict(kwargs or {})
+        if func in RANDOM:  # of a parameter that was made in another way
+            return args[0]
         if func is torch.empty:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)

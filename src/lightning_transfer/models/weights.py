@@ -1,27 +1,23 @@
-"""Weights of a backbone: a torchvision name, or a file with torchvision's keys."""
+"""Weights of a backbone: a provider's name for them, or a file with the provider's keys."""
 
 from __future__ import annotations
 
-import difflib
 import pickle
-import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import Path
 from typing import TypeGuard
-from urllib.parse import urlsplit
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision import models
 
-from lightning_transfer.errors import BackboneError, DownloadError
-from lightning_transfer.models.providers.torchvision import drop_classifier
-from lightning_transfer.utils.download import download
+from lightning_transfer.errors import BackboneError
+from lightning_transfer.models.providers.provider import NamedWeights, Provider, Row
 
 # Weights that come with this library; the README beside them says where they come from.
 BUNDLED = {"mobilenet_v3_small": Path(__file__).parent / "bundled" / "mobilenet_v3_small.safetensors"}
@@ -31,11 +27,6 @@ UNREADABLE = (
     *(pickle.UnpicklingError, SafetensorError, struct.error, EOFError, RuntimeError),
     *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
 )
-# The first digits of its sha256, in the name of each file that torchvision publishes; nobody publishes the others.
-DIGEST = re.compile(r"-([0-9a-f]{8,64})\.pth$")
-# DenseNet's published files have keys such as "denselayer1.norm.1.weight", for today's "norm1.weight".
-OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
-
 _replaced: ContextVar[bool] = ContextVar("weights are replaced afterwards", default=False)
 
 
@@ -72,62 +63,34 @@ def choose_weights(name: str, weights: str) -> str:
     return "bundled" if name in BUNDLED else "DEFAULT"
 
 
-def find_weights(name: str, weights: str) -> models.WeightsEnum | Path:
-    """Tell a torchvision weights name ("DEFAULT", "IMAGENET1K_V1", …) from a file and from "bundled".
+def find_weights(name: str, provider: Provider, own_name: str, weights: str) -> NamedWeights:
+    """Tell a provider's name for weights from a file and from "bundled".
+
+    Args:
+        name: The network's, as people write it.
+        provider: Its provider.
+        own_name: The provider's name for it.
+        weights: What is asked for.
 
     Raises:
-        BackboneError: It is neither, or a web address.
+        BackboneError: It is none of them, or a web address.
     """
     if "://" in weights:
         raise BackboneError(f"weights={weights!r}: wanted a local file; download it first and pass its path.")
-    if weights == "bundled":
-        if name not in BUNDLED:
-            raise BackboneError(
-                f"No weights of {name} come with this library, only those of {', '.join(BUNDLED)}."
-            )
-        return BUNDLED[name]
-    if weights.endswith(SUFFIXES):
-        return Path(weights)
-    known = models.get_model_weights(name)
-    if weights in known.__members__:
-        return known[weights]
-    near = difflib.get_close_matches(weights, known.__members__, n=1, cutoff=0.4)
-    raise BackboneError(
-        f"{name} has no weights {weights!r}{f' (did you mean {near[0]}?)' if near else ''}: wanted one of "
-        f"{', '.join(known.__members__)}, bundled, the path of a {', '.join(SUFFIXES)} file, or None (null) for "
-        "random numbers."
-    )
+    if weights == "bundled" and name not in BUNDLED:
+        raise BackboneError(f"No weights of {name} come with this library, only those of {', '.join(BUNDLED)}.")
+    if weights == "bundled" or weights.endswith(SUFFIXES):
+        path = BUNDLED[name] if weights == "bundled" else Path(weights)
+        return NamedWeights(str(path), lambda: read_file(path), provider.preprocessing(own_name))
+    return provider.find_weights(own_name, weights)
 
 
-def read_weights(source: models.WeightsEnum | Path) -> dict[str, Tensor]:
-    """Read a state dict; a torchvision name is downloaded once, to `$TORCH_HOME`.
-
-    The hash of that file is checked each time. No code that a file may hold is run.
+def read_file(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, without running code that the file may hold.
 
     Raises:
         BackboneError: The file is missing or not a plain state dict.
-        DownloadError: The weights are not at hand and cannot be fetched, or are not those that they should be.
     """
-    return _read_file(source if isinstance(source, Path) else _fetch(source))
-
-
-def _fetch(weights: models.WeightsEnum) -> Path:
-    """The file of a torchvision weights name, where torchvision itself keeps it."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlsplit(weights.url).path).name
-    digest = DIGEST.search(path.name)
-    if digest is None:
-        raise DownloadError(
-            f"{weights.url} has no hash in its name, by which it could be checked: get it by other means, and "
-            "pass its path as weights."
-        )
-    remedy = (
-        "Without a network, bring that file here by other means and pass its path as weights, or put it in "
-        f"{path.parent}."
-    )
-    return download(weights.url, path, digest[1], remedy)
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise BackboneError(f"There is no weights file {path}: wanted a {', '.join(SUFFIXES)} file.")
     try:
@@ -152,26 +115,40 @@ def _is_flat(state: object) -> TypeGuard[dict[str, Tensor]]:
     )
 
 
-def load_weights(name: str, network: nn.Module, state: dict[str, Tensor], origin: object) -> None:
-    """Load a state dict into a torchvision network on the meta device, and drop its classifier.
+def load_weights(
+    name: str, network: nn.Module, row: Row, state: dict[str, Tensor], origin: str
+) -> tuple[str, ...]:
+    """Load a state dict into a network on the meta device: its stages, and the pooling that follows them.
+
+    What is in neither is the classifier. Its keys may be absent, or those of any other classifier, and so may the
+    pooling's: a file that somebody made for his own classes has other layers behind the stages.
 
     Args:
-        name: The network's torchvision name.
-        network: Changed in place.
-        state: torchvision's own keys; those of the classifier may be absent, or of another width.
+        name: The network's.
+        network: Changed in place: its tensors are replaced, so that its row is to be made again.
+        row: Of this network.
+        state: The provider's own keys.
         origin: Where the state came from, for the error.
 
+    Returns:
+        The keys of the pooling that the state has not, or in another shape; the pooling is then as it was.
+
     Raises:
-        BackboneError: Keys are missing, unexpected, or of another shape; names them.
+        BackboneError: Keys of stages are missing, unexpected, or of another shape; names them.
     """
-    dropped = tuple(f"{part}." for part in drop_classifier(name, network))
-    given = {OLD_DENSENET_KEY.sub(r"\1\2", key): value for key, value in state.items()}
-    given = {key: value for key, value in given.items() if not key.startswith(dropped)}
-    wanted = network.state_dict()
+    own = network.state_dict()
+    stages, pool = _keys_of(network, row.stages.values()), _keys_of(network, [row.pool])
+    beside = _paths_beside(network, row)
+    wanted = {key: value for key, value in own.items() if key in stages}
+    given = {
+        key: value
+        for key, value in state.items()
+        if key in wanted or not (key in own or any(path in beside for path in _paths_to(key)))
+    }
     for key, like in wanted.items():
-        # Counts batches for a momentum of None, which no torchvision network has; old files lack it.
-        if key.endswith(".num_batches_tracked"):
-            given.setdefault(key, torch.zeros(like.shape, dtype=like.dtype))
+        # Not learned: counts of batches, which old files lack, and indices that depend on the architecture alone.
+        if not like.is_floating_point():
+            given.setdefault(key, like)
     complaints = [
         *_listed("missing", wanted.keys() - given.keys()),
         *_listed("unexpected", given.keys() - wanted.keys()),
@@ -184,9 +161,42 @@ def load_weights(name: str, network: nn.Module, state: dict[str, Tensor], origin
         raise BackboneError(
             f"{origin} does not fit {name}: {'; '.join(complaints)}. Is it the file of another network?"
         )
-    # Filling `wanted` keeps the version marks beside its keys, without which MNASNet refuses to load.
-    wanted.update({key: given[key].to(like.dtype) for key, like in wanted.items()})
-    network.load_state_dict(wanted, assign=True)
+    lacking = tuple(key for key in own if key in pool and (key not in state or state[key].shape != own[key].shape))
+    if not lacking:
+        wanted |= {key: own[key] for key in own if key in pool}
+        given |= {key: state[key] for key in pool}
+    # The network's own dict has version marks beside its keys, without which MNASNet refuses to load.
+    own.update({key: given[key].to(like.dtype) for key, like in wanted.items()})
+    network.load_state_dict(own, assign=True)
+    return lacking
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    return chain(module.named_parameters(), module.named_buffers())
+
+
+def _keys_of(network: nn.Module, parts: Iterable[nn.Module]) -> set[str]:
+    """The network's keys of what its parts hold."""
+    held = {id(tensor) for part in parts for _, tensor in _tensors(part)}
+    return {key for key, tensor in _tensors(network) if id(tensor) in held}
+
+
+def _paths_beside(network: nn.Module, row: Row) -> set[str]:
+    """Where the network has modules of which no stage holds anything: its classifier and others beside it."""
+    layers = {id(layer) for stage in row.stages.values() for layer in stage.modules()}
+    tensors = {id(tensor) for stage in row.stages.values() for _, tensor in _tensors(stage)}
+    return {
+        path
+        for path, module in network.named_modules()
+        if id(module) not in layers and not any(id(tensor) in tensors for _, tensor in _tensors(module))
+    }
+
+
+def _paths_to(key: str) -> Iterator[str]:
+    """The modules that a key may be in, the innermost first: "a.b.weight" gives "a.b" and "a"."""
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key
 
 
 def _listed(what: str, keys: set[str]) -> list[str]:

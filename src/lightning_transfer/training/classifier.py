@@ -23,9 +23,10 @@ from lightning_transfer.callbacks.stop_on_non_finite import StopOnNonFinite
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import Stages, parameter_groups
-from lightning_transfer.models.head import Head, Pool
+from lightning_transfer.models.head import Head
 from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.models.network import HEAD, TransferNetwork
+from lightning_transfer.models.pooling import Pool
 from lightning_transfer.models.weights import do_weights_follow
 from lightning_transfer.training.checkpoint_io import check_folders, read_checkpoint
 from lightning_transfer.training.checkpoints import (
@@ -35,6 +36,7 @@ from lightning_transfer.training.checkpoints import (
     check_same_backbone,
     check_same_network,
     load_part,
+    part_of,
     upgrade,
 )
 from lightning_transfer.training.data_contract import (
@@ -72,8 +74,10 @@ class Classifier(SavedModule):
             here, since it holds the weights.
         last_stage: The last stage of the backbone to keep; None for all.
         num_classes: K; None for the data module's.
-        image_size: H and W of the images, in pixels; None for the data module's.
-        pool: How the head takes the feature map: "flatten", "avg" or "max".
+        image_size: H and W of the images, in pixels; None for the data module's, and where that has None, too, for
+            the backbone's native size.
+        pool: How the head takes the features: "flatten", "avg", "max", "class_token", "class_token+avg" or
+            "native"; see `Head`.
         hidden: Width of the head's hidden layer; 0 for none.
         dropout: Share of the hidden units that each training step leaves out.
         lr: Learning rate of the head.
@@ -197,9 +201,15 @@ class Classifier(SavedModule):
 
     def build_head(self) -> nn.Module:
         """Make the head; override for another one, from `self.backbone`, `self.num_classes`, `self.image_size`."""
-        shape = self.backbone.out_shape(self.image_size)
+        backbone, pool = self.backbone, self.hparams["pool"]
         return Head(
-            shape, self.num_classes, **{name: self.hparams[name] for name in ("pool", "hidden", "dropout")}
+            backbone.out_shape(self.image_size),
+            self.num_classes,
+            pool,
+            self.hparams["hidden"],
+            self.hparams["dropout"],
+            backbone.prefix_tokens,
+            backbone.native_pool() if pool == "native" else None,
         )
 
     def cached_backbone(self, trainer: Trainer, cache_prefix: bool = False) -> Backbone | None:
@@ -297,6 +307,10 @@ class Classifier(SavedModule):
             ModuleError: The checkpoint was saved in the middle of an epoch.
         """
         self.leave_eval_mode()
+        if isinstance(self.head, Head):
+            # Its eval mode comes with the first epoch; earlier, Lightning would warn.
+            for part in self.head.pool.modules():
+                part.training = True
         if self.trainer.ckpt_path is not None and not self._resumes_between_epochs:
             raise ModuleError(
                 f"{self.trainer.ckpt_path} was saved in the middle of an epoch, from where a run cannot continue "
@@ -315,6 +329,8 @@ class Classifier(SavedModule):
         """Put the frozen backbone into eval mode, since Lightning sets modes of its own around validation."""
         self._scores("train").reset()
         self.backbone.eval()
+        if isinstance(self.head, Head):
+            self.head.hold_pool()
 
     def _warn_of_left_out(self) -> None:
         """Say so where a subclass's `configure_callbacks` leaves out what this module brings along."""
@@ -361,6 +377,7 @@ class Classifier(SavedModule):
         if self.hparams["init_from"]:
             check_same_network(self._start, self.hparams, path, (*BACKBONE, *LAYERS))
             load_part(self.backbone, self._start, "network.backbone", path, assign=True)
+            self.backbone.load_native_pool(part_of(self._start, "network.head.pool"), path)
             self.backbone.to(memory_format=torch.channels_last)
             self.pretrained_weights = self._start["pretrained_weights"]
         else:

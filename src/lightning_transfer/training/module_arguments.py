@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from lightning_transfer.errors import ModuleError
-from lightning_transfer.models.head import Pool
+from lightning_transfer.models.pooling import Pool
 from lightning_transfer.training.checkpoints import ORIGINS
 from lightning_transfer.training.task import SCORES, TASKS
 from lightning_transfer.utils.arguments import number, one_of, path_text, shown, whole_number

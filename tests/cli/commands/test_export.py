@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils._sympy.numbers import int_oo
 
 import lightning_transfer
+import tiny_vit  # noqa: F401  # registers tiny/vit
 from conftest import draw_image
 from lightning_transfer import FeatureClassifier, load_classifier
 from lightning_transfer.cli.commands.export import export
@@ -109,6 +110,8 @@ def metadata(path, form):
     [
         ("onnx", "resnet18", "avg"),
         ("torch_export", "vgg11", "flatten"),
+        ("onnx", "tiny/vit", "class_token+avg"),
+        ("torch_export", "tiny/vit", "native"),
         pytest.param("onnx", "vgg11", "flatten", marks=pytest.mark.nightly),
         pytest.param("onnx", "mobilenet_v3_small", "flatten", marks=pytest.mark.nightly),
         pytest.param("torch_export", "resnet18", "avg", marks=pytest.mark.nightly),

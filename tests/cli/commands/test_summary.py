@@ -4,9 +4,10 @@ import pytest
 import torch
 from torchvision import models
 
+import tiny_vit
 from lightning_transfer.cli.commands.summary import summary
 from lightning_transfer.errors import BackboneError
-from lightning_transfer.models.providers import torchvision
+from lightning_transfer.models.providers.torchvision import PROVIDER
 
 # What each stands for beside its convolutional part, by torchvision's own names.
 CLASSIFIERS = {
@@ -31,14 +32,14 @@ VGG16 = """
 @pytest.fixture(scope="module", autouse=True)
 def networks_without_numbers():
     """A summary needs none; drawing VGG16's takes seconds."""
-    build = torchvision.build_network
+    build = PROVIDER.build
 
     def build_on_meta(name):
         with torch.device("meta"):
             return build(name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torchvision, "build_network", build_on_meta)
+        patch.setattr(PROVIDER, "build", build_on_meta)
         yield
 
 
@@ -70,7 +71,7 @@ def test_the_printed_table_holds_names_shapes_and_numbers(capsys):
 @pytest.mark.parametrize("depth", ["stage", "block", "layer"])
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_the_rows_parameters_sum_to_torchvisions(name, depth):
-    network = torchvision.build_network(name)
+    network = PROVIDER.build(name)
     expected = sum(
         p.numel() for key, p in network.named_parameters() if key.split(".")[0] not in CLASSIFIERS[name]
     )
@@ -133,3 +134,24 @@ def test_what_is_unknown_or_too_small_is_told_and_nothing_printed(arguments, mes
     with pytest.raises(BackboneError, match=message):
         summary(**arguments)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("depth", ["stage", "block", "layer"])
+def test_tokens_are_told_from_maps_and_each_number_is_counted_once(depth, capsys):
+    rows = summary("tiny/vit", depth=depth)
+    network = tiny_vit.TinyProvider().build("vit")
+    assert sum(row.parameters for row in rows) == sum(p.numel() for p in network.parameters()) - 17 * 1000
+    assert rows[-1].shape == (17, 16)
+    said = capsys.readouterr().out
+    assert "tiny/vit at 32 × 32" in said
+    assert "17 tokens × 16" in said
+    if depth == "layer":
+        assert {row.name: row.shape for row in rows}["patch_embed_proj"] == (16, 4, 4)
+
+
+def test_where_no_size_is_given_it_is_the_weights_own_and_the_books_for_vgg16(capsys):
+    for backbone, size in {"vgg16": 150, "mobilenet_v3_small": 150, "resnet18": 224}.items():
+        summary(backbone, depth="stage")
+        assert f"{backbone} at {size} × {size}" in capsys.readouterr().out
+    with pytest.raises(BackboneError, match=r"image_size=150 is no multiple of 8: pass 144 or 152\."):
+        summary("tiny/vit", image_size=150)
