@@ -5,6 +5,7 @@ from dataclasses import fields
 
 import pytest
 
+import tiny_vit  # noqa: F401  # registers tiny/vit
 from lightning_transfer import ImageDataModule, ImageFolderDataModule, ImageTableDataModule
 from lightning_transfer.cli.commands.compare import compare
 from lightning_transfer.cli.commands.probe import probe
@@ -19,8 +20,8 @@ OWN = {"self", "index", "table", "augmentation", "kwargs", "multi_label", "separ
 @pytest.mark.parametrize("module", MODULES)
 def test_defaults_are_the_data_modules(module):
     theirs = inspect.signature(module.__init__).parameters
-    # The report is in the command's folder; a folder of images is itself the root.
-    own = {"left_out_report", "root"} if module is ImageFolderDataModule else {"left_out_report"}
+    # The report is in the command's folder, the size is the network's; a folder of images is itself the root.
+    own = {"left_out_report", "image_size", *(["root"] if module is ImageFolderDataModule else [])}
     shared = (DEFAULTS.keys() & theirs.keys()) - own
     assert shared
     assert {name: DEFAULTS[name] for name in shared} == {name: theirs[name].default for name in shared}
@@ -35,6 +36,23 @@ def test_the_report_is_in_the_commands_folder_unless_it_is_named():
     assert DataOptions().report("out") == "out/left_out.csv"
     assert DataOptions(left_out_report="mine.csv").report("out") == "mine.csv"
     assert DataOptions(left_out_report=None).report("out") is None
+
+
+@pytest.mark.parametrize(
+    ("backbone", "weights", "size"),
+    [
+        ("vgg16", "auto", 150),
+        ("mobilenet_v3_small", "auto", 150),
+        ("mobilenet_v3_small", "none", 150),
+        ("resnet18", "none", 224),
+        ("resnet18", "file.pth", 224),
+        ("inception_v3", "auto", 299),
+        ("tiny/vit", "none", 32),
+    ],
+)
+def test_where_no_size_is_given_it_is_the_networks(backbone, weights, size):
+    assert DataOptions().sized_for(backbone, weights).image_size == size
+    assert DataOptions(image_size=48).sized_for(backbone, weights).image_size == 48
 
 
 @pytest.mark.parametrize("function", [compare, probe])

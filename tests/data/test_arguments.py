@@ -24,7 +24,7 @@ from lightning_transfer.errors import DataError, StoreError
 
 WHOLE = "wanted a whole number, "
 OF_ALL = {
-    "image_size": [((64, 64), WHOLE + "1 or more"), ("64", WHOLE), (64.0, WHOLE), (None, WHOLE), (True, WHOLE)],
+    "image_size": [((64, 64), WHOLE + "1 or more"), ("64", WHOLE), (64.0, WHOLE), (0, WHOLE), (True, WHOLE)],
     "batch_size": [(2.5, WHOLE + "1 or more"), ("20", WHOLE), (0, WHOLE)],
     "seed": [(-1, WHOLE + "0 or more"), ("0", WHOLE), (None, WHOLE)],
     "max_images": [(-1, WHOLE + "1 or more"), (1.5, WHOLE), ("all", WHOLE)],

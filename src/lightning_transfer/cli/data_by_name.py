@@ -47,13 +47,13 @@ def data_by_name(
     return module(**where, **given, augmentation=augmentation)
 
 
-def _module(data: str, image_size: int) -> tuple[type[ImageDataModule], dict[str, Any]]:
+def _module(data: str, image_size: int | None) -> tuple[type[ImageDataModule], dict[str, Any]]:
     if data == "cats_and_dogs":
         return CatsAndDogsDataModule, {"root": "data/cats_and_dogs_small"}
     if data == "sketch_pets":
         # They are drawn at the size in use, so each size has its own folder.
         return SketchPetsDataModule, {
-            "root": "data/sketch_pets" if image_size == 150 else f"data/sketch_pets_{image_size}"
+            "root": "data/sketch_pets" if image_size in (None, 150) else f"data/sketch_pets_{image_size}"
         }
     if is_table(data):
         return ImageTableDataModule, {"table": data}

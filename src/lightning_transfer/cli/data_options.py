@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from lightning_transfer.data.datamodule import Duplicates, OnBadImage
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
@@ -12,6 +12,8 @@ from lightning_transfer.data.image_folder import LabelFrom
 from lightning_transfer.data.labels_from_names import PATTERN
 from lightning_transfer.data.special_files import BitDepth
 from lightning_transfer.data.splitting import SHARES
+from lightning_transfer.models.native_size import usual_size
+from lightning_transfer.models.weights import choose_weights
 
 OUT = "{out}"  # stands for the command's folder
 
@@ -21,7 +23,8 @@ class DataOptions:
     """The images, as the data modules take them.
 
     Args:
-        image_size: H and W of every image, in pixels.
+        image_size: H and W of every image, in pixels; where it is not given, 150 for vgg16 and mobilenet_v3_small,
+            and for others what their weights were trained at.
         resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts out the middle.
         batch_size: How many images go through the network at once.
         num_workers: Processes that decode; half of the processor's cores where it is not given.
@@ -49,7 +52,7 @@ class DataOptions:
         split_column: For a table: the column of splits, "" for none; it is looked for where it is not given.
     """
 
-    image_size: int = 150
+    image_size: int | None = None
     resize: Resize = "squash"
     batch_size: int = 20
     num_workers: int | None = None
@@ -71,8 +74,19 @@ class DataOptions:
     label_column: str | None = None
     split_column: str | None = None
 
+    def sized_for(self, backbone: str, weights: str) -> Self:
+        """Return the same with an image size: the network's usual one, where none is given.
+
+        Raises:
+            BackboneError: An unknown network or weights name.
+        """
+        if self.image_size is not None:
+            return self
+        chosen = choose_weights(backbone, weights)
+        return replace(self, image_size=usual_size(backbone, None if chosen == "none" else chosen))
+
     def changed(self) -> dict[str, Any]:
-        """Return those that differ from the defaults, which are the data modules' own."""
+        """Return those that differ from the defaults, which are the data modules' own but for the image size."""
         default = asdict(DataOptions())
         return {name: value for name, value in asdict(self).items() if value != default[name]}
 

@@ -81,8 +81,8 @@ class TransferParser(CommandParser, LightningArgumentParser):
 class TransferCLI(LightningCLI):
     """LightningCLI that extracts features, if it must, before it trains or tests on them.
 
-    The number of classes and the images' size are the data's; `--ckpt_path` brings backbone and head along, so
-    that no weights file is looked for.
+    The number of classes and the images' size are the data's, or the backbone's where they have image_size null;
+    `--ckpt_path` brings backbone and head along, so that no weights file is looked for.
     """
 
     model: LightningModule
@@ -166,8 +166,15 @@ class TransferCLI(LightningCLI):
         return list(default.values())
 
     def after_instantiate_classes(self) -> None:
-        """Load the backbone from the checkpoint now, since features may have to be extracted with it."""
-        if self.checkpoint is None or not isinstance(self.model, Classifier):
+        """Load the backbone from the checkpoint now, since features may have to be extracted with it.
+
+        Images without a size of their own have the module's, if it has one.
+        """
+        if not isinstance(self.model, Classifier):
+            return
+        if isinstance(self.datamodule, ImageDataModule) and self.datamodule.image_size is None:
+            self.datamodule.image_size = self.model.hparams["image_size"]
+        if self.checkpoint is None:
             return
         self.model.on_load_checkpoint(self.checkpoint)
         path = self._get(self.config, "ckpt_path")

@@ -57,8 +57,8 @@ def compare(
     continues: make the same call.
 
     Args:
-        data: A data module, which is not changed; or a folder of images, a folder for each class. Where there is
-            no test split, one is made, see `with_test`.
+        data: A data module, which is not changed; or a folder of images, a folder for each class, which are
+            resized as in `usual_size`. Where there is no test split, one is made, see `with_test`.
         backbone: The network's name.
         weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this
             library has them, else the provider's own.
@@ -72,14 +72,15 @@ def compare(
 
     Raises:
         DataError: The images are not usable, or `out` holds another comparison.
-        BackboneError: An unknown network, or weights that do not fit.
+        BackboneError: An unknown network, or weights or images that do not fit it.
     """
     weights = choose_weights(backbone, weights)
     root = Path(out)
     runs: dict[Regime, list[Run]] = {regime: [] for regime in REGIMES}
     outcomes: dict[str, list[Any]] = {regime: [] for regime in REGIMES}
     console = Console()
-    found, report = prepared(data, root, AUGMENTATION)
+    one = None if weights == "none" else weights
+    found, report = prepared(data, root, AUGMENTATION, backbone, one)
     images = found.with_test_split()
     name = name or str(images.index.root)
     arguments = {"data": name, "backbone": backbone, "weights": weights, "epochs": epochs, **identity(images)}
@@ -90,7 +91,6 @@ def compare(
         for seed in range(images.seed, images.seed + seeds):
             for number, regime in enumerate(REGIMES, start=1):
                 length = epochs or EPOCHS[regime]
-                one = None if weights == "none" else weights
                 run = Run(regime, _with_seed(images, seed), backbone, one, length, root)
                 again = f", seed {seed}" if seeds > 1 else ""
                 before = ", done before" if run.is_done else ""

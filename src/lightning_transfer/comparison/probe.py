@@ -44,7 +44,8 @@ def probe(
     The backbone runs once over the training and validation images; each stage's output is averaged over the image.
 
     Args:
-        data: A data module, which is not changed; or a folder of images, a folder for each class.
+        data: A data module, which is not changed; or a folder of images, a folder for each class, which are
+            resized as in `usual_size`.
         backbone: The network's name.
         weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this
             library has them, else the provider's own.
@@ -58,7 +59,8 @@ def probe(
 
     Raises:
         DataError: The images are not usable, or `out` holds an earlier run.
-        BackboneError: An unknown network, weights that do not fit, or images that are too small for it.
+        BackboneError: An unknown network, weights that do not fit, or images that are too small for it or do not
+            fit its patches.
     """
     root = Path(out)
     if root.is_file():
@@ -67,10 +69,9 @@ def probe(
         raise DataError(f"{root} holds an earlier probe: pass another out, or --overwrite.")
     weights = choose_weights(backbone, weights)
     torch.manual_seed(seed)
-    network = Backbone(backbone, None if weights == "none" else weights)
-    if isinstance(data, ImageDataModule):
-        network.out_shape(data.image_size)  # before the images are looked at, which may take long
-    images, report = prepared(data, root, augmentation=None)
+    one = None if weights == "none" else weights
+    network = Backbone(backbone, one)
+    images, report = prepared(data, root, None, backbone, one)
     list_left_out(images, report, Console())
     with quiet_lightning():
         stages = _probe(network, images)
@@ -99,7 +100,7 @@ def _probe(backbone: Backbone, images: ImageDataModule) -> list[ProbedStage]:
     outputs = stage_outputs(trainer, backbone, images, ("train", "validation"))
     labels = {split: torch.tensor(images.dataset(split).samples.labels) for split in outputs}
     probes = fit_linear_probes(outputs["train"], labels["train"], images.num_classes)
-    sizes = stage_sizes(backbone, images.image_size)
+    sizes = stage_sizes(backbone, images.known_size())
     return [
         ProbedStage(
             size.stage,

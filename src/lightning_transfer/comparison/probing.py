@@ -1,6 +1,6 @@
 """Results of a probe: a table, and a sentence that says how much of a backbone to keep.
 
-Shapes: C channels, h w feature map, N samples.
+Shapes: C channels, h w feature map, T tokens, D features, N samples.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_transfer.comparison.statistics import SIGNIFICANT, mcnemar, wilson
+from lightning_transfer.models.backbone import FeatureShape
+from lightning_transfer.models.token_maps import in_words
 
 COLUMNS = ("stage", "output", "parameters", "compute", "accuracy", "95 %")
 
@@ -22,14 +24,14 @@ class ProbedStage:
 
     Attributes:
         stage: Its name.
-        shape: (C, h, w) of its output.
+        shape: (C, h, w) of its output, or (T, D) of tokens.
         parameters: Of the backbone up to here, this stage's among them.
         operations: Additions and multiplications for one image, likewise.
         right: (N,) bool, whether the classifier on it has each validation image right.
     """
 
     stage: str
-    shape: tuple[int, int, int]
+    shape: FeatureShape
     parameters: int
     operations: int
     right: NDArray[np.bool_]
@@ -50,7 +52,7 @@ def rows(stages: Sequence[ProbedStage]) -> list[tuple[str, ...]]:
     return [
         (
             stage.stage,
-            "×".join(map(str, stage.shape)),
+            in_words(stage.shape),
             f"{stage.parameters:,}",
             f"{stage.operations / stages[-1].operations:.0%}",
             f"{stage.accuracy:.1%}",

@@ -103,6 +103,7 @@ class CatsAndDogsDataModule(ImageDataModule):
                 readable images; or the folder cannot be written.
             DownloadError: The archive cannot be fetched.
         """
+        super().prepare_data()
         wanted = f"{', '.join(SPLITS)}, each with {' and '.join(CLASS_NAMES)}, with images, and no other class"
         build_folder(self.root, lambda: _is_built(self.root), self._build, wanted)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -26,6 +25,7 @@ from lightning_transfer.data.left_out import tell
 from lightning_transfer.data.order import in_order
 from lightning_transfer.data.same_index import has_others, same_index
 from lightning_transfer.data.scan_cache import ScanCache, known_files
+from lightning_transfer.data.sized import SizedDataModule
 from lightning_transfer.data.special_files import BitDepth, with_special_files
 from lightning_transfer.data.splitting import SHARES, with_test
 from lightning_transfer.errors import DataError
@@ -46,7 +46,7 @@ Duplicates = Literal["drop", "error", "keep"]
 Loader = DataLoader[tuple[Tensor, Target]]
 
 
-class ImageDataModule(LightningDataModule):
+class ImageDataModule(SizedDataModule):
     """Batches of uint8 images and labels: ((B, 3, H, W) uint8, (B,) int64), or (B, K) float32 if multi-label.
 
     Nothing is read from disk before `setup`, which a Trainer calls. For labels from another source, pass an index,
@@ -54,7 +54,8 @@ class ImageDataModule(LightningDataModule):
 
     Args:
         index: Paths, labels and splits.
-        image_size: H and W of every image, in pixels.
+        image_size: H and W of every image, in pixels; None for the module's or, where that is None too, its
+            backbone's native size.
         resize: "squash" changes the aspect ratio; "crop" scales the shorter side and cuts out the middle.
         batch_size: B, per process.
         seed: Seed of the order of training images in each epoch, and of the augmentation.
@@ -83,7 +84,7 @@ class ImageDataModule(LightningDataModule):
         self,
         index: ImageIndex | None = None,
         *,
-        image_size: int = 150,
+        image_size: int | None = 150,
         resize: Resize = "squash",
         batch_size: int = 20,
         seed: int = 0,
@@ -98,8 +99,7 @@ class ImageDataModule(LightningDataModule):
         num_workers: int | None = None,
         use_cache: bool = True,
     ) -> None:
-        super().__init__()
-        self.image_size = positive("image_size", image_size)
+        super().__init__(image_size)
         self.resize: Resize = one_of("resize", resize, get_args(Resize))
         self.batch_size = positive("batch_size", batch_size)
         self.seed = whole_number("seed", seed)
@@ -134,7 +134,9 @@ class ImageDataModule(LightningDataModule):
 
         Raises:
             DataError: The images cannot be used, or processes on several machines find different ones.
+            BackboneError: Their size does not fit the patches of the backbone that a Trainer runs.
         """
+        self.settle_size()
         if self._index is None or (has_others() and not self._is_shared):
             self._index = same_index(self._checked)
             self._is_shared = has_others()
@@ -237,7 +239,7 @@ class ImageDataModule(LightningDataModule):
         """
         index = self.index
         return ImageDataset(
-            index, self._existing(split), self.image_size, self.resize, self.max_pixels, self.bit_depth
+            index, self._existing(split), self.known_size(), self.resize, self.max_pixels, self.bit_depth
         )
 
     def _existing(self, split: str) -> str:

@@ -1,6 +1,6 @@
 """Build a feature store in a staging folder, write the manifest last, then rename it into place.
 
-Shapes: C channels, h w feature map.
+Shapes: C channels, h w feature map, T tokens, D features.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class StoreBuilder:
         Args:
             split: Its name.
             rows: Which of its V · N rows, n of them.
-            features: (n, C, h, w), floating.
+            features: (n, C, h, w) or (n, T, D), floating.
 
         Raises:
             StoreError: A feature is not finite in the store's dtype; names the image. Or the staging folder has

@@ -1,6 +1,6 @@
 """Serve a feature store to a Trainer.
 
-Shapes: B batch, C channels, h w feature map, K classes, V views.
+Shapes: B batch, C channels, h w feature map, T tokens, D features, K classes, V views.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class FeatureDataset(Dataset[Batch]):
-    """One split of a store, fetched a batch at a time: ((B, C, h, w) in the store's dtype, labels).
+    """One split of a store, fetched a batch at a time: ((B, C, h, w) or (B, T, D) in the store's dtype, labels).
 
     Labels are (B,) int64, of a multi-label store (B, K) float32.
 
@@ -61,7 +61,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 class FeatureDataModule(LightningDataModule):
-    """Batches of stored features and labels: ((B, C, h, w) in the store's dtype, (B,) int64).
+    """Batches of stored features and labels: ((B, C, h, w) or (B, T, D) in the store's dtype, (B,) int64).
 
     Labels of a multi-label store are (B, K) float32. A store that is given by its folder is opened in `setup`.
 
@@ -106,6 +106,7 @@ class FeatureDataModule(LightningDataModule):
         if self.in_memory:
             _check_memory(self.store)
         if self.images is not None:
+            self.images.default_size = self.image_size
             self.images.setup(stage)
             for split in self.store.splits:
                 if self.store.paths(split) != self.images.dataset(split).samples.paths:
@@ -187,7 +188,7 @@ class FeatureDataModule(LightningDataModule):
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(C, h, w)."""
+        """(C, h, w) of maps, (T, D) of tokens."""
         return self.store.feature_shape
 
     def num_samples(self, split: str = "train") -> int:

@@ -1,6 +1,6 @@
 """Extract features with `trainer.predict`.
 
-Shapes: C channels, h w feature map, N samples, V views.
+Shapes: C channels, h w feature map, T tokens, D features, N samples, V views.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def extract_features(
     """Run a backbone once over all images of a data module, and keep its outputs on disk.
 
     Where a complete store of the same inputs is there, it is returned, and the backbone does not run. `images` is
-    set up here; its images are taken in their order. Device, precision and number of processes are the Trainer's;
-    its other callbacks and its loggers are not called.
+    set up here, with the backbone's native size where it has none of its own; its images are taken in their order.
+    Device, precision and number of processes are the Trainer's; its other callbacks and its loggers are not
+    called.
 
     With several views each training image is stored V times: as it is, and as the data module's augmentation
     changes it in epochs 1 to V - 1 of a live run. Training takes view e mod V in epoch e.
@@ -67,24 +68,28 @@ def extract_features(
         views: V, of the training images; the others are taken once, as they are.
 
     Returns:
-        The store, (C, h, w) an image.
+        The store, (C, h, w) or (T, D) an image.
 
     Raises:
         StoreError: An argument of the wrong type or out of range; no room, a feature that is not finite, or no
             stages in the backbone; or the store that is there is damaged, or of other inputs than its name says.
         DataError: The images are not usable; nothing is left behind.
+        BackboneError: The images are too small for the backbone, or do not fit its patches; none is read.
     """
     folder = Path(path_text("root", root, StoreError))
     one_of("dtype", dtype, get_args(FeatureDtype), StoreError)
     instance("images", images, ImageDataModule, StoreError)
     if not instance("backbone", backbone, Backbone, StoreError).stage_names:
         raise StoreError("This backbone has no stage left, so its features are the images: split it further on.")
+    images.default_size = backbone.native_size
+    backbone.out_shape(images.known_size())  # before the images are looked at, which may take long
     images.prepare_data()
     images.setup("predict")
     datasets = {split: images.dataset(split) for split in images.splits}
     _check_views(views, images)
     manifest = _manifest(backbone, images, datasets, dtype, str(trainer.precision), views)
-    name = f"{backbone.name}-{backbone.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
+    network = backbone.name.replace("/", "-")
+    name = f"{network}-{backbone.stage_names[-1]}-{images.image_size}-{manifest.fingerprint[:16]}"
     builder = StoreBuilder(folder / name, manifest)
     if builder.exists():
         rank_zero_info(f"The features are there: {builder.path}")
@@ -206,7 +211,7 @@ def _manifest(
         fingerprint=hashlib.sha256(named.encode()).hexdigest(),
         recipe=recipe,
         class_names=images.class_names,
-        feature_shape=backbone.out_shape(images.image_size),
+        feature_shape=backbone.out_shape(images.known_size()),
         dtype=dtype,
         splits={
             split: SplitManifest(data.samples.paths, data.samples.labels, views if split == "train" else 1)

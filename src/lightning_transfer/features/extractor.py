@@ -1,6 +1,6 @@
 """A LightningModule that only predicts: images in, features out.
 
-Shapes: B batch, C channels, H W image, h w feature map.
+Shapes: B batch, C channels, H W image, h w feature map, T tokens, D features.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FeatureExtractor(LightningModule):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8, or floating in [0, 1], to (B, C, h, w) floating."""
+        """(B, 3, H, W) uint8, or floating in [0, 1], to (B, C, h, w) or (B, T, D) floating."""
         features: Tensor = self.backbone(images)
         return features
 

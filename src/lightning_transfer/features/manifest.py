@@ -1,6 +1,6 @@
 """Feature store metadata.
 
-Shapes: C channels, h w feature map, K classes, N samples, V views.
+Shapes: C channels, h w feature map, T tokens, D features, K classes, N samples, V views.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Manifest:
     sha256: dict[str, str] = field(default_factory=dict, compare=False)
 
     def shape(self, split: str) -> tuple[int, ...]:
-        """(N, C, h, w) of one split, or (V, N, C, h, w) where there are several views."""
+        """(N, C, h, w) or (N, T, D) of one split; V of those where there are several views."""
         found = self.splits[split]
         views = (found.views,) if found.views > 1 else ()
         return (*views, len(found.paths), *self.feature_shape)

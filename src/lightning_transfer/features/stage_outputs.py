@@ -1,6 +1,6 @@
 """Compute the pooled output of every stage of a backbone, in one pass.
 
-Shapes: B batch, C channels, H W image, N samples, S stages.
+Shapes: B batch, C channels, H W image, T tokens, D features, N samples, S stages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lightning_transfer.models.backbone import Backbone
 
 
 class StageOutputs(LightningModule):
-    """Average the feature map of every stage over the image, under `trainer.predict`.
+    """Average the output of every stage over the image, under `trainer.predict`; of tokens those of the patches.
 
     Args:
         backbone: Used as it is; Lightning sets it to eval mode while it predicts, and restores its mode.
@@ -29,12 +29,13 @@ class StageOutputs(LightningModule):
         self.backbone = backbone
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) uint8, or floating in [0, 1], to S times (B, C) float32; C is each stage's own."""
-        features = self.backbone.normalise(images)
+        """(B, 3, H, W) uint8, or floating in [0, 1], to S times (B, C) float32; C or D is each stage's own."""
+        features, prefix = self.backbone.normalise(images), self.backbone.prefix_tokens
         pooled = []
         for stage in self.backbone.stages.values():
             features = stage(features)
-            pooled.append(features.mean(dim=(2, 3), dtype=torch.float32))
+            places = features.flatten(2) if features.ndim == 4 else features[:, prefix:].transpose(1, 2)
+            pooled.append(places.mean(dim=2, dtype=torch.float32))
         return tuple(pooled)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> tuple[Tensor, ...]:

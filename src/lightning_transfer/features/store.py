@@ -3,7 +3,7 @@
 A store is complete or absent; see `StoreBuilder`. Its folder's name ends in its fingerprint, so other inputs make
 another store beside it.
 
-Shapes: C channels, h w feature map, K classes, N samples, V views.
+Shapes: C channels, h w feature map, T tokens, D features, K classes, N samples, V views.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FeatureStore:
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
-        """(C, h, w)."""
+        """(C, h, w) of maps, (T, D) of tokens."""
         return self.manifest.feature_shape
 
     @property
@@ -84,7 +84,7 @@ class FeatureStore:
         return self.manifest.splits[split].views
 
     def features(self, split: str, view: int = 0) -> npt.NDArray[Any]:
-        """(N, C, h, w) in the store's dtype, memory-mapped: only what is read is loaded.
+        """(N, C, h, w) or (N, T, D) in the store's dtype, memory-mapped: only what is read is loaded.
 
         Args:
             split: Its name.

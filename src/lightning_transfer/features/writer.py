@@ -73,7 +73,7 @@ class FeatureWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write (B, C, h, w) features under the samples' indices."""
+        """Write (B, C, h, w) or (B, T, D) features under the samples' indices."""
         assert batch_indices is not None, "predict_step's samples are not numbered"
         features = prediction.float().cpu().numpy()
         indices = np.asarray(batch_indices)

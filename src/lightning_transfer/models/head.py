@@ -6,12 +6,14 @@ Shapes: B batch, C channels, h w feature map, T tokens, D features, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from torch import Tensor, nn
 
 from lightning_transfer.errors import ModuleError
 from lightning_transfer.models.freezing import freeze
 from lightning_transfer.models.pooling import Pool, make_pool
+from lightning_transfer.utils.batch_norm import has_batch_norm
 
 
 class Head(nn.Module):
@@ -58,10 +60,22 @@ class Head(nn.Module):
             raise ModuleError(f"hidden={hidden}: wanted a width, or 0 for no hidden layer.")
         self.in_shape = tuple(in_shape)
         self.pool, features = make_pool(pool, in_shape, prefix_tokens, native)
-        freeze(self.pool)
+        freeze(self.pool, modes=False)
         self.hidden = nn.Sequential(nn.Linear(features, hidden), nn.ReLU()) if hidden else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(hidden or features, num_classes)
+        self.hold_pool()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all but a native pooling with BatchNorm, which stays in eval mode, as it is frozen."""
+        super().train(mode)
+        self.hold_pool()
+        return self
+
+    def hold_pool(self) -> None:
+        """Put a native pooling with BatchNorm into eval mode; others have no modes."""
+        if has_batch_norm(self.pool):
+            self.pool.eval()
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute (B, K) logits of (B, C, h, w) or (B, T, D) features."""

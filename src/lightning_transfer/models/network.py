@@ -1,6 +1,6 @@
 """Backbone and head as one plain network: images, or a stage's stored outputs, to logits.
 
-Shapes: B batch, C channels, H W image, h w feature map, K classes.
+Shapes: B batch, C channels, H W image, h w feature map, T tokens, D features, K classes.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class TransferNetwork(nn.Module):
 
         Args:
             stage: The first stage that still runs; "head" for the head alone.
-            features: (B, C, h, w), of any floating dtype.
+            features: (B, C, h, w) or (B, T, D), of any floating dtype.
 
         Returns:
             (B, K) logits.

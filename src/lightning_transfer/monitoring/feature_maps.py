@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from lightning_transfer.models.freezing import eval_mode
+from lightning_transfer.models.token_maps import as_map
 from lightning_transfer.monitoring.images import evenly, validation_images
 from lightning_transfer.monitoring.plot_callback import PlotCallback
 from lightning_transfer.monitoring.tiles import feature_map_tiles
@@ -14,7 +15,8 @@ from lightning_transfer.monitoring.tiles import feature_map_tiles
 class FeatureMaps(PlotCallback):
     """Show each stage's feature maps of a few validation images: a row for each image, a column for each channel.
 
-    The channels are those that differ most over these images; the first column is the image.
+    The channels are those that differ most over these images; the first column is the image. Tokens of
+    patches are laid out as a map.
 
     Args:
         count: How many images, taken evenly from all of them.
@@ -41,5 +43,6 @@ class FeatureMaps(PlotCallback):
             maps = backbone.normalise(images.to(pl_module.device))
             for name, stage in backbone.stages.items():
                 maps = stage(maps)
-                tiles = feature_map_tiles(images, maps.float().cpu(), self.channels)
+                shown = as_map(maps, backbone.prefix_tokens).float().cpu()
+                tiles = feature_map_tiles(images, shown, self.channels)
                 self.log_figure(trainer, f"feature_maps/{name}", tiles)

@@ -1,4 +1,4 @@
-"""The filters of a backbone's first convolution."""
+"""The filters of a backbone's first convolution, which in a vision transformer makes the patches' tokens."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The features of the validation images, as points in space.
 
-Shapes: B batch, C channels, D features, H W image, h w feature map, K classes, N samples.
+Shapes: B batch, C channels, D features, H W image, h w feature map, T tokens, K classes, N samples.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lightning_transfer.errors import CallbackError
+from lightning_transfer.models.backbone import Backbone
 from lightning_transfer.models.freezing import eval_mode
+from lightning_transfer.models.head import Head
+from lightning_transfer.models.pooling import AveragePool, Flatten
 from lightning_transfer.monitoring.images import evenly, validation_images
 from lightning_transfer.monitoring.plot_callback import tensorboard
 from lightning_transfer.monitoring.validation_plot import (
@@ -30,8 +33,9 @@ from lightning_transfer.monitoring.validation_plot import (
 class FeatureProjector(ValidationPlot):
     """Fill TensorBoard's projector: the features of each validation image, with its label and thumbnail.
 
-    Features are the input of the module's `head`, feature maps averaged over space. Only a run that ends before
-    its last epoch needs an extra pass for them.
+    Features are the input of the module's `head`: feature maps averaged over space; tokens as a `Head` pools them,
+    and where it flattens them, or is another module, averaged over the patches. Only a run that ends before its
+    last epoch needs an extra pass for them.
 
     Args:
         samples: How many images at most; taken evenly from all of them.
@@ -81,7 +85,7 @@ class FeatureProjector(ValidationPlot):
     def _listen(self, pl_module: LightningModule) -> RemovableHandle:
         def listen(_: nn.Module, inputs: tuple[Any, ...]) -> None:
             features: Tensor = inputs[0].detach().float()
-            self._features.append(features.mean(dim=(2, 3)) if features.ndim == 4 else features.flatten(1))
+            self._features.append(_pooled(features, pl_module))
 
         head: nn.Module = pl_module.head  # type: ignore[assignment]  # checked at set-up
         return head.register_forward_pre_hook(listen)
@@ -120,3 +124,13 @@ class FeatureProjector(ValidationPlot):
             global_step=trainer.global_step,
             tag="features",
         )
+
+
+def _pooled(features: Tensor, pl_module: LightningModule) -> Tensor:
+    """(B, C, h, w), or (B, T, D), to a row of features an image; others are flattened."""
+    backbone, head = getattr(pl_module, "backbone", None), pl_module.head
+    if features.ndim == 3 and isinstance(backbone, Backbone):
+        own = head.pool if isinstance(head, Head) and not isinstance(head.pool, Flatten) else None
+        pooled: Tensor = (own or AveragePool(backbone.prefix_tokens))(features)
+        return pooled
+    return features.mean(dim=(2, 3)) if features.ndim == 4 else features.flatten(1)

@@ -42,7 +42,16 @@ class SketchDataModule(ImageDataModule):
         self.root = Path(path_text("root", root))
         self.samples = _counts(samples)
         self.drawing_seed = whole_number("drawing_seed", drawing_seed)
-        self.sketches = SketchFolder(self.root, draw, self.samples, self.image_size, self.drawing_seed)
+        self._draw = draw
+
+    @property
+    def sketches(self) -> SketchFolder:
+        """The folder, drawn at the image size.
+
+        Raises:
+            DataError: The image size is not known yet.
+        """
+        return SketchFolder(self.root, self._draw, self.samples, self.known_size(), self.drawing_seed)
 
     @property
     def boxes(self) -> dict[str, Box]:
@@ -55,6 +64,7 @@ class SketchDataModule(ImageDataModule):
         Raises:
             DataError: Something else is at `root`, or it cannot be written.
         """
+        super().prepare_data()
         self.sketches.build()
 
     def load_index(self) -> ImageIndex:

@@ -81,7 +81,8 @@ class Classifier(LightningModule):
             here, since it holds the weights.
         last_stage: The last stage of the backbone to keep; None for all.
         num_classes: K; None for the data module's.
-        image_size: H and W of the images, in pixels; None for the data module's.
+        image_size: H and W of the images, in pixels; None for the data module's, and where that has None, too, for
+            the backbone's native size.
         pool: How the head takes the features: "flatten", "avg", "max", "class_token", "class_token+avg" or
             "native"; see `Head`.
         hidden: Width of the head's hidden layer; 0 for none.
@@ -344,6 +345,10 @@ class Classifier(LightningModule):
             ModuleError: The checkpoint was saved in the middle of an epoch.
         """
         self.leave_eval_mode()
+        if isinstance(self.head, Head):
+            # Its eval mode comes with the first epoch; earlier, Lightning would warn.
+            for part in self.head.pool.modules():
+                part.training = True
         if self.trainer.ckpt_path is not None and not self._resumes_between_epochs:
             raise ModuleError(
                 f"{self.trainer.ckpt_path} was saved in the middle of an epoch, from where a run cannot continue "
@@ -362,6 +367,8 @@ class Classifier(LightningModule):
         """Put the frozen backbone into eval mode, since Lightning sets modes of its own around validation."""
         self._scores("train").reset()
         self.backbone.eval()
+        if isinstance(self.head, Head):
+            self.head.hold_pool()
 
     def on_validation_epoch_start(self) -> None:
         """Forget what an interrupted epoch may have left."""

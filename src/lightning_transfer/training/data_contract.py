@@ -41,7 +41,7 @@ def sizes_of(data: Any, given: Mapping[str, Any]) -> tuple[int, int]:
     if unknown := [name for name, value in known.items() if value is None]:
         raise ModuleError(
             f"{' and '.join(unknown)} not given, and no data module says: pass {unknown[0]}=…, or use a data "
-            "module that has it, as those of this library do."
+            "module that has it, as those of this library do once a Trainer has set them up."
         )
     return known["num_classes"], known["image_size"]
 

@@ -26,9 +26,9 @@ def compare(
         data: A folder of images, a folder for each class; a table of them, `*.csv` or `*.tsv`;
             "cats_and_dogs" for the book's, which are downloaded; or "sketch_pets" for drawn ones, which need no
             network.
-        backbone: The network's name in torchvision.
-        weights: A torchvision weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones
-            where this library has them, else torchvision's own.
+        backbone: The network's name: torchvision's, or timm's as "timm/NAME".
+        weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this
+            library has them, else the provider's own.
         epochs: Of each regime; 20, 4 and 5 where not given.
         seeds: How often each regime runs, with other orders, augmentations and heads.
         out: The folder for report, figures, checkpoints and TensorBoard logs.
@@ -42,5 +42,5 @@ def compare(
         UsageError: An option was given that these data do not have.
         BackboneError: An unknown network, or weights that do not fit.
     """
-    images = data_by_name(data, options, comparison.AUGMENTATION, out)
+    images = data_by_name(data, options.sized_for(backbone, weights), comparison.AUGMENTATION, out)
     return comparison.compare(images, backbone, weights=weights, epochs=epochs, seeds=seeds, out=out, name=data)

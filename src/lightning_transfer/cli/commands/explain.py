@@ -10,7 +10,7 @@ from rich.console import Console
 from lightning_transfer.data.datamodule import OnBadImage
 from lightning_transfer.data.decoding import UnreadableImageError
 from lightning_transfer.errors import OutputError
-from lightning_transfer.inference.grad_cam import grad_cam
+from lightning_transfer.inference.grad_cam import explained_stage, grad_cam
 from lightning_transfer.inference.prediction import load_classifier
 from lightning_transfer.monitoring.figures import figure_formats, heat_overlay
 from lightning_transfer.utils.files import checked_output, whole_file
@@ -33,7 +33,7 @@ def explain(
         checkpoint: A file that fit saved, of any regime.
         image: Its file.
         out: The figure; its suffix says in which format.
-        stage: One of the backbone's stages; the last where it is not given.
+        stage: One of the backbone's stages; where it is not given, the last one whose places the logits depend on.
         label: The class to explain; the predicted one where it is not given.
         overwrite: Whether a file that is there may be replaced.
         max_pixels: Largest height times width of a file; the checkpoint's, as in training, where it is not given.
@@ -67,12 +67,13 @@ def explain(
         return None
     (prediction,) = classifier.classify([image])
     explained = prediction.label if label is None else label
+    stage = stage or explained_stage(classifier)
     (places,) = grad_cam(classifier, pixels[None], stage, explained)
 
     title = f"{explained} {prediction.probabilities[explained]:.1%}"
     if explained != prediction.label:
         title += f" (predicted: {prediction.label})"
-    seen_at = f"stage {stage or classifier.module.backbone.stage_names[-1]}"
+    seen_at = f"stage {stage}"
     if not places.any():
         seen_at += ": nothing speaks for it"
     figure = heat_overlay(pixels.permute(1, 2, 0).numpy(), places.numpy(), file.name, f"{title}\n{seen_at}")

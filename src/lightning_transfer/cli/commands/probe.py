@@ -24,9 +24,9 @@ def probe(
         data: A folder of images, a folder for each class; a table of them, `*.csv` or `*.tsv`;
             "cats_and_dogs" for the book's, which are downloaded; or "sketch_pets" for drawn ones, which need no
             network.
-        backbone: The network's name in torchvision.
-        weights: A torchvision weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones
-            where this library has them, else torchvision's own.
+        backbone: The network's name: torchvision's, or timm's as "timm/NAME".
+        weights: A weights name, a path, "bundled", or "none" for random; "auto" is the bundled ones where this
+            library has them, else the provider's own.
         out: The folder for table and figure.
         overwrite: Replace those of an earlier run.
         options: How the images are read.
@@ -39,7 +39,7 @@ def probe(
         UsageError: An option was given that these data do not have.
         BackboneError: An unknown network, weights that do not fit, or images that are too small for it.
     """
-    images = data_by_name(data, options, out=out)
+    images = data_by_name(data, options.sized_for(backbone, weights), out=out)
     return probing.probe(
         images, backbone, weights=weights, seed=options.seed, out=out, overwrite=overwrite, name=data
     )
