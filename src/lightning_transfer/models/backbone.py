@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -207,12 +208,12 @@ class Backbone(nn.Module):
             BackboneError: The image is too small for the network, or of a size that its patches do not fit.
         """
         self.check_size(image_size)
-        weightless = {key: value.to("meta") for key, value in self.state_dict().items()}
+        weightless = {key: value.to("meta") for key, value in chain(self.named_parameters(), self.named_buffers())}
         image = torch.empty((1, 3, image_size, image_size), dtype=torch.uint8, device="meta")
         try:
             with eval_mode(self), torch.no_grad():
                 shape = functional_call(self, weightless, (image,)).shape[1:]
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:
             raise BackboneError(
                 f"Images of {image_size} × {image_size} are too small for {self.name}: pass a larger image_size."
             ) from error

@@ -51,7 +51,8 @@ def _providers_keys(name: str) -> dict[str, str]:
     # The stages hold the network's own layers, so the same tensor has both names.
     keys = {id(value): key for key, value in _tensors(network)}
     stages = nn.ModuleDict(provider.row(own_name, network).stages)
-    return {key: keys[id(value)] for key, value in _tensors(stages)}
+    kept = stages.state_dict().keys()  # a file holds no buffers that are computed from the network's shape
+    return {key: keys[id(value)] for key, value in _tensors(stages) if key in kept}
 
 
 def _tensors(module: nn.Module) -> chain[tuple[str, Tensor]]:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lightning_transfer.errors import BackboneError
+from lightning_transfer.models.meta_init import fill_buffers
 from lightning_transfer.models.providers.provider import NamedWeights, Provider, Row
 
 # Weights that come with this library; the README beside them says where they come from.
@@ -130,7 +131,9 @@ def load_weights(name: str, network: nn.Module, row: Row, state: dict[str, Tenso
     """
     parts = [*row.stages.values(), row.pool]
     kept = {id(tensor) for part in parts for tensor in chain(part.parameters(), part.buffers())}
-    tensors = dict(chain(network.named_parameters(), network.named_buffers()))
+    tensors = dict(
+        chain(network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False))
+    )
     wanted = {key: value for key, value in network.state_dict().items() if id(tensors[key]) in kept}
     # Parts of the network that no stage holds; a file may have them, or not.
     dropped = tuple({key.partition(".")[0] for key in tensors} - {key.partition(".")[0] for key in wanted})
@@ -156,6 +159,7 @@ def load_weights(name: str, network: nn.Module, row: Row, state: dict[str, Tenso
     whole = network.state_dict()
     whole.update({key: given[key].to(like.dtype) for key, like in wanted.items()})
     network.load_state_dict(whole, assign=True)
+    fill_buffers(network)
 
 
 def _listed(what: str, keys: set[str]) -> list[str]:
