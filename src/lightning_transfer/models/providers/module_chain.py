@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,10 +36,10 @@ class Call:
     out: Any = None
 
     @property
-    def extras(self) -> list[str]:
-        """What was passed besides the first argument; None and False are what a call has without them."""
-        places = [str(place) for place, value in enumerate(self.args[1:], 1) if value is not None and value is not False]
-        return places + [key for key, value in self.named.items() if value is not None and value is not False]
+    def extras(self) -> list[object]:
+        """Names or places of what was passed besides the first argument; None and False stand for nothing."""
+        passed = [*enumerate(self.args), *self.named.items()][1:]
+        return [key for key, value in passed if value is not None and value is not False]
 
 
 @dataclass(frozen=True)
@@ -158,48 +158,40 @@ def _halves(call: Call) -> bool:
     return len(before) == len(after) == 4 and after[2] <= 0.75 * before[2]
 
 
-@dataclass
-class _Row:
-    """Stages while they are collected."""
-
-    stages: dict[str, list[str]] = field(default_factory=dict)
-
-    def begin(self, name: str, path: str) -> None:
-        self.stages[name] = [path]
-
-    def extend(self, path: str) -> None:
-        self.stages[next(reversed(self.stages))].append(path)
-
-
 def make_plan(network: nn.Module, chain: Chain) -> Plan:
     """Join the units of a network into named stages.
 
     The names are those of torchvision's networks of the same kind: "stem", then "stage1", … or "block1", … or the
     network's own numbered names, then "last_conv" or "norm".
     """
-    numbers = {path: key for path in chain.units if (key := _numbered(path))}
+    units = [path for path in chain.units if type(network.get_submodule(path)) is not nn.Identity]
+    numbers = {path: key for path in units if (key := _numbered(path))}
     most = Counter(kind for kind, _ in numbers.values()).most_common(1)
-    row = _Row()
+    stages: dict[str, list[str]] = {}
     by_number = bool(most) and most[0][1] >= 3
     if by_number:
-        mains = [path for path in chain.units if path in numbers and numbers[path][0] == most[0][0]]
+        mains = [path for path in units if path in numbers and numbers[path][0] == most[0][0]]
         names = [f"{kind}{number}" for kind, number in (numbers[path] for path in mains)]
     else:
-        mains = _by_resolution(network, chain)
+        mains = _by_resolution(network, units, chain.halvings)
         names = [f"stage{number}" for number in range(1, len(mains) + 1)]
-    first = chain.units.index(mains[0])
-    end = chain.units.index(mains[-1]) + 1 if by_number else len(chain.units)
-    before, tail = chain.units[:first], chain.units[end:]
+    first = units.index(mains[0])
+    end = units.index(mains[-1]) + 1 if by_number else len(units)
+    before, tail = units[:first], units[end:]
     stem = ""
     if not chain.whole:
         stem = "patch_embed" if hasattr(network, "patch_embed") else "stem"
     elif before:
-        row.stages["stem"] = list(before)
+        stages["stem"] = list(before)
     named = dict(zip(mains, names, strict=True))
-    for path in chain.units[first:end]:
-        row.begin(named[path], path) if path in named else row.extend(path)
-    _add_tail(row, network, tail)
-    return Plan({name: tuple(paths) for name, paths in row.stages.items()}, stem, chain.with_rope)
+    name = names[0]
+    for path in units[first:end]:
+        name = named.get(path, name)
+        stages.setdefault(name, []).append(path)
+    for path in tail:
+        name = _name_of_tail(network.get_submodule(path), name)
+        stages.setdefault(name, []).append(path)
+    return Plan({name: tuple(paths) for name, paths in stages.items()}, stem, chain.with_rope)
 
 
 def _numbered(path: str) -> tuple[str, int] | None:
@@ -215,28 +207,28 @@ def _numbered(path: str) -> tuple[str, int] | None:
     return (RENAMED.get(match[1], match[1]), int(match[2])) if match else None
 
 
-def _by_resolution(network: nn.Module, chain: Chain) -> list[str]:
+def _by_resolution(network: nn.Module, units: list[str], halvings: Collection[str]) -> list[str]:
     """The units that begin a stage in a network without numbers: where a map shrinks, it does so by a factor of 2.
 
     A unit that shrinks the map and has parameters begins a stage; a pooling layer closes one.
     """
-    begins = [chain.units[0]]
+    begins = [units[0]]
     closed = False
-    for path in chain.units[1:]:
+    for path in units[1:]:
         has_parameters = any(True for _ in network.get_submodule(path).parameters())
-        if closed or (path in chain.halvings and has_parameters):
+        if closed or (path in halvings and has_parameters):
             begins.append(path)
-        closed = path in chain.halvings and not has_parameters
+        closed = path in halvings and not has_parameters
     return begins
 
 
-def _add_tail(row: _Row, network: nn.Module, tail: Iterable[str]) -> None:
-    """What follows the last numbered unit: layers without parameters close the stage before them."""
-    for path in tail:
-        parameters = list(network.get_submodule(path).parameters())
-        name = "last_conv" if any(parameter.ndim > 1 for parameter in parameters) else "norm"
-        last = next(reversed(row.stages))
-        if not parameters or last == "last_conv" or name == last:
-            row.extend(path)
-        else:
-            row.begin(name, path)
+def _name_of_tail(module: nn.Module, before: str) -> str:
+    """The stage of a layer after the last numbered unit: a layer without parameters closes the stage before it.
+
+    >>> _name_of_tail(nn.LayerNorm(3), "block12"), _name_of_tail(nn.ReLU(), "stage4")
+    ('norm', 'stage4')
+    """
+    parameters = list(module.parameters())
+    if not parameters or before == "last_conv":
+        return before
+    return "last_conv" if any(parameter.ndim > 1 for parameter in parameters) else "norm"

@@ -22,13 +22,15 @@ from lightning_transfer.models.providers.timm_stages import (
 from lightning_transfer.models.providers.timm_weights import adapt_state, config_of, find_tag, preprocessing_of
 
 # What makes the networks of a family, by timm's own module, take images of other sizes than the weights' own.
-ANY_SIZE: dict[str, dict[str, bool]] = {
-    **dict.fromkeys(
-        ("vision_transformer", "vision_transformer_hybrid", "vitamin", "deit", "eva"), {"dynamic_img_size": True}
-    ),
-    **dict.fromkeys(
-        ("swin_transformer", "swin_transformer_v2", "swin_transformer_v2_cr"), {"strict_img_size": False}
-    ),
+ANY_SIZE = {
+    "deit": {"dynamic_img_size": True},
+    "eva": {"dynamic_img_size": True},
+    "vision_transformer": {"dynamic_img_size": True},
+    "vision_transformer_hybrid": {"dynamic_img_size": True},
+    "vitamin": {"dynamic_img_size": True},
+    "swin_transformer": {"strict_img_size": False},
+    "swin_transformer_v2": {"strict_img_size": False},
+    "swin_transformer_v2_cr": {"strict_img_size": False},
 }
 # At most this share of the parameters may lie before the first block, for a row of stages to be one.
 LARGEST_FIRST_STAGE = 0.5
@@ -52,7 +54,7 @@ class TimmProvider:
         architecture, _, tag = name.partition(".")
         if not timm.is_model(architecture):
             near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
-            nearest = f"Nearest: {', '.join(f'timm/{each}' for each in near)}." if near else "See timm.list_models()."
+            nearest = f"Nearest: {', '.join(near)}." if near else "timm.list_models() lists those there are."
             raise BackboneError(f"There is no network {architecture!r} in timm. {nearest}")
         if tag and config_of(name) is None:
             find_tag(architecture, tag)  # raises, and lists the tags
@@ -147,8 +149,8 @@ def _plan(name: str, network: Any, chain: Chain) -> Plan:
     share = sum(size for key, size in sizes.items() if key in held) / sum(sizes.values())
     if not chain.units or (not chain.whole and share < 1 - LARGEST_FIRST_STAGE):
         raise BackboneError(
-            f"timm/{name} is no row of stages, each of which takes what the one before it gives, so that it cannot be "
-            f"cut: {chain.breaks_at}. Take one that is, such as {INSTEAD}."
+            f"timm/{name} is no row of stages, each of which takes what the one before it gives, so that it "
+            f"cannot be cut: {chain.breaks_at}. Take one that is, such as {INSTEAD}."
         )
     if not has_learned_rope(network):
         return plan

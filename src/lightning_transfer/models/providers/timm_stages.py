@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lightning_transfer.errors import BackboneError
@@ -71,8 +71,9 @@ class RotaryBlocks(nn.Module):
 
     Args:
         blocks: One, or all where they share learned frequencies.
-        rope: Makes the embeddings of a grid: one for all blocks, or one for each.
+        rope: Makes the embeddings of a grid.
         prefix_tokens: How many tokens come before those of the patches.
+        each: It makes one for each block, by frequencies that it learns, and not one for all.
     """
 
     def __init__(self, blocks: Iterable[nn.Module], rope: Any, prefix_tokens: int, each: bool) -> None:
@@ -126,26 +127,22 @@ def make_stages(network: Any, plan: Plan, pool_parts: Collection[str]) -> dict[s
     if plan.first:
         stages[plan.first] = Embedding(_before(network, plan, pool_parts), square=bool(plan.with_rope))
     for name, paths in plan.stages.items():
-        modules = [network.get_submodule(path) for path in paths]
-        if plan.with_rope.intersection(paths):
-            modules = [RotaryBlocks(modules, network.rope, prefix_tokens, each=has_learned_rope(network))]
-        stages[name] = modules[0] if len(modules) == 1 else _sequence(paths, modules)
+        modules = {path.replace(".", "_"): network.get_submodule(path) for path in paths}
+        if plan.with_rope.issuperset(paths):
+            stages[name] = RotaryBlocks(modules.values(), network.rope, prefix_tokens, has_learned_rope(network))
+        elif len(modules) == 1:
+            (stages[name],) = modules.values()
+        else:
+            stages[name] = nn.Sequential(OrderedDict(modules))
     if channels_last:
         first = next(iter(stages))
         return {name: ChannelsLastStage(stage, first=name == first) for name, stage in stages.items()}
     return stages
 
 
-def _sequence(paths: Iterable[str], modules: Iterable[nn.Module]) -> nn.Sequential:
-    stage = nn.Sequential()
-    for path, module in zip(paths, modules, strict=True):
-        stage.add_module(path.replace(".", "_"), module)
-    return stage
-
-
 def _before(network: Any, plan: Plan, pool_parts: Collection[str]) -> nn.Module:
     """The network up to its first unit; its `forward_features` passes over the rest."""
-    shallow = copy.copy(network)
+    shallow: nn.Module = copy.copy(network)
     units = [path.split(".") for paths in plan.stages.values() for path in paths]
     containers = {path[0] for path in units if len(path) > 1}
     singles = {path[0] for path in units if len(path) == 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +56,23 @@ def find_tag(name: str, weights: str) -> NamedWeights:
     architecture, _, own_tag = name.partition(".")
     tags = tags_of(architecture)
     tag = (own_tag or (tags[0] if tags else "")) if weights == "DEFAULT" else weights
-    if not tags or tag not in tags:
+    remedy = f"the path of a {', '.join(SUFFIXES)} file, or None (null) for random numbers."
+    if not tags:
+        raise BackboneError(f"timm publishes no weights of {architecture}: wanted {remedy}")
+    if tag not in tags:
         near = difflib.get_close_matches(tag, tags, n=1, cutoff=0.4)
-        known = f"wanted one of DEFAULT, {', '.join(filter(None, tags))}" if tags else "timm has published none: wanted"
         raise BackboneError(
-            f"timm/{architecture} has no weights {weights!r}{f' (did you mean {near[0]}?)' if near else ''}: "
-            f"{known}{',' if tags else ''} the path of a {', '.join(SUFFIXES)} file, or None (null) for random numbers."
+            f"timm/{architecture} has no weights {tag!r}{f' (did you mean {near[0]}?)' if near else ''}: wanted "
+            f"DEFAULT, {', '.join(filter(None, tags))}, {remedy}"
         )
-    config = config_of(f"{architecture}.{tag}" if tag else architecture)
+    full_name = f"{architecture}.{tag}" if tag else architecture
+    config = config_of(full_name)
     if not config.hf_hub_id:
         raise BackboneError(
-            f"The weights {tag!r} of timm/{architecture} are published as {config.url} alone, which has no form "
-            "that is safe to load unseen: fetch that file and pass its path as weights."
+            f"The weights timm/{full_name} are published as {config.url} alone, which has no form that is safe to "
+            "load unseen: fetch that file and pass its path as weights."
         )
-    return NamedWeights(f"timm/{architecture}.{tag}", lambda: read_file(fetch(config.hf_hub_id)), preprocessing_of(config))
+    return NamedWeights(f"timm/{full_name}", lambda: read_file(fetch(config.hf_hub_id)), preprocessing_of(config))
 
 
 def fetch(repository: str) -> Path:
@@ -86,8 +90,8 @@ def fetch(repository: str) -> Path:
     identifier, _, revision = repository.partition("@")
     place = f"{identifier}/{FILE}"
     remedy = (
-        f"Without a network, bring {FILE} of {constants.ENDPOINT}/{identifier} here by other means and pass its path "
-        f"as weights, or copy the hub's cache to {constants.HF_HUB_CACHE}."
+        f"Without a network, bring {FILE} of {constants.ENDPOINT}/{identifier} here by other means and pass its "
+        f"path as weights, or copy the hub's cache to {constants.HF_HUB_CACHE}."
     )
     # Its errors that are no OSError come from the library that it speaks HTTP with, which differs by its version.
     http_error: type[Exception] = errors.HfHubHTTPError.__bases__[0]
@@ -95,12 +99,14 @@ def fetch(repository: str) -> Path:
         return Path(hf_hub_download(identifier, FILE, revision=revision or None))
     except errors.RemoteEntryNotFoundError as error:
         raise BackboneError(
-            f"The hub has no {place}: these weights are published as a pickle alone, which is not loaded unseen. Fetch "
-            "the repository's .bin file and pass its path, renamed to .pth, as weights."
+            f"The hub has no {place}: these weights are published as a pickle alone, which is not loaded unseen. "
+            "Fetch the repository's .bin file and pass its path, renamed to .pth, as weights."
         ) from error
     except errors.LocalEntryNotFoundError as error:
         reason = error.__cause__ or error
-        raise DownloadError(f"{place} is not in the hub's cache and cannot be fetched ({_line(reason)}). {remedy}") from error
+        raise DownloadError(
+            f"{place} is not in the hub's cache and cannot be fetched ({_line(reason)}). {remedy}"
+        ) from error
     except (OSError, http_error) as error:
         raise DownloadError(f"{place} cannot be fetched ({_line(error)}). {remedy}") from error
 
@@ -123,10 +129,8 @@ def adapt_state(family: str, network: nn.Module, state: dict[str, Tensor]) -> di
     module = sys.modules[family]
     adapter = next((getattr(module, name) for name in ADAPTERS if hasattr(module, name)), None)
     if adapter is not None:
-        try:
+        with suppress(*UNREADABLE):  # the file of another network: what does not fit is named when it is loaded
             state = adapter(dict(state), network)
-        except UNREADABLE:
-            pass  # the file of another network: what does not fit is named when it is loaded
     return {key: value for key, value in state.items() if key in wanted or not _is_classifiers(network, key)}
 
 
