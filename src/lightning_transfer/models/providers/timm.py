@@ -56,8 +56,11 @@ class TimmProvider:
             near = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
             nearest = f"Nearest: {', '.join(near)}." if near else "timm.list_models() lists those there are."
             raise BackboneError(f"There is no network {architecture!r} in timm. {nearest}")
-        if tag and config_of(name) is None:
-            find_tag(architecture, tag)  # raises, and lists the tags
+        try:
+            config_of(name)
+        except RuntimeError:
+            find_tag(architecture, tag)  # raises, too, and lists the tags
+            raise
         _cut(name)
 
     def build(self, name: str) -> nn.Module:
