@@ -216,7 +216,7 @@ class Backbone(nn.Module):
         try:
             with eval_mode(self), torch.no_grad():
                 shape = functional_call(self, weightless, (image,)).shape[1:]
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:
             raise BackboneError(
                 f"Images of {image_size} × {image_size} are too small for {self.name}: pass a larger image_size."
             ) from error

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 RANDOM = (torch.Tensor.normal_, torch.Tensor.uniform_)
@@ -37,3 +38,18 @@ class meta_init(TorchFunctionMode):  # noqa: N801  # used as a context manager, 
         if func is torch.empty:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
+
+
+def fill_buffers(network: nn.Module) -> None:
+    """Compute the buffers that no file of weights holds, in a network made within `meta_init`.
+
+    Args:
+        network: Its modules with such buffers have a method `init_non_persistent_buffers`, as timm's do.
+    """
+    for module in network.modules():
+        buffers = {name: module._buffers[name] for name in module._non_persistent_buffers_set}
+        empty = {name: buffer for name, buffer in buffers.items() if buffer is not None and buffer.is_meta}
+        for name, buffer in empty.items():
+            module._buffers[name] = torch.empty_like(buffer, device="cpu")
+        if any(buffer.numel() for buffer in empty.values()):
+            module.init_non_persistent_buffers()  # type: ignore[operator]

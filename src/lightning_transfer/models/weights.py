@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lightning_transfer.errors import BackboneError
+from lightning_transfer.models.meta_init import fill_buffers
 from lightning_transfer.models.providers.provider import NamedWeights, Provider, Row
 
 # Weights that come with this library; the README beside them says where they come from.
@@ -168,6 +169,7 @@ def load_weights(
     # The network's own dict has version marks beside its keys, without which MNASNet refuses to load.
     own.update({key: given[key].to(like.dtype) for key, like in wanted.items()})
     network.load_state_dict(own, assign=True)
+    fill_buffers(network)
     return lacking
 
 
@@ -178,7 +180,10 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _keys_of(network: nn.Module, parts: Iterable[nn.Module]) -> set[str]:
     """The network's keys of what its parts hold."""
     held = {id(tensor) for part in parts for _, tensor in _tensors(part)}
-    return {key for key, tensor in _tensors(network) if id(tensor) in held}
+    tensors = chain(
+        network.named_parameters(remove_duplicate=False), network.named_buffers(remove_duplicate=False)
+    )
+    return {key for key, tensor in tensors if id(tensor) in held}
 
 
 def _paths_beside(network: nn.Module, row: Row) -> set[str]:
