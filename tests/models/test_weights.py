@@ -22,7 +22,8 @@ CLASSIFIERS = {"squeezenet1_1": "classifier.", "resnet18": "fc."}
 def state_of(name):
     """A network's numbers, BatchNorm's statistics made to matter."""
     with torch.device("meta"):
-        network = models.get_model(name, weights=None)
+        initialise = {"init_weights": True} if name == "googlenet" else {}
+        network = models.get_model(name, weights=None, **initialise)
     generator = torch.Generator().manual_seed(0)
     state = network.to_empty(device="cpu").state_dict()
     for value in state.values():
