@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
 
+import tiny_networks  # noqa: F401  # makes "small/vit_xs" known
 from lightning_transfer import AdaptiveUnfreeze, StagedUnfreeze
 from lightning_transfer.callbacks import staged_unfreeze
 from lightning_transfer.errors import AuditError
@@ -25,6 +26,8 @@ from runs import Watch, every_epoch, fine_tuning, images_of
 JOINT: dict[str, Any] = {"backbone": "squeezenet1_1", "dropout": 0.0, "layer_decay": 0.5}
 FIRE: dict[int, list[str]] = {0: ["head"], 1: ["fire9"], 2: ["fire8", "fire7"]}
 BY_EPOCH: dict[int, list[str]] = {0: ["head"], 1: ["last_conv"], 3: ["block5"]}
+VIT: dict[str, Any] = {"backbone": "small/vit_xs", "pool": "class_token+avg", "layer_decay": 0.8}
+BLOCKS: dict[int, list[str]] = {0: ["head"], 1: ["norm", "block4"], 2: ["block3"]}
 # Epochs after which a run goes on, with an unfreeze behind it and one before it.
 STOPPED = (1,)
 
@@ -94,6 +97,9 @@ def main(image_folder: Path, out: Path) -> None:
     for stopped in STOPPED:
         fit(f"adaptive_from_{stopped}", [adaptive()], ckpt_path=out / "adaptive" / f"{stopped}.ckpt")
     fit("averaged", [StagedUnfreeze(BY_EPOCH), EMAWeightAveraging(decay=0.9, update_starting_at_step=0)])
+
+    fit("tokens", [StagedUnfreeze(BLOCKS)], VIT)
+    fit("tokens_from_1", [StagedUnfreeze(BLOCKS)], VIT, ckpt_path=out / "tokens" / "1.ckpt")
 
     fit("recipe", recipe())
     fit("recipe_from_1", recipe(), ckpt_path=out / "recipe" / "1.ckpt")

@@ -1,4 +1,4 @@
-"""Tiny networks of torchvision's kinds, under names such as "tiny/vit_xs", for tests that train.
+"""Tiny networks of torchvision's kinds, under names such as "small/vit_xs", for tests that train.
 
 Their numbers are random; importing this module makes the names known.
 """
@@ -67,4 +67,4 @@ class TinyNetworks(TorchvisionProvider):
         return Preprocessing((0.5,) * 3, (0.5,) * 3, size=32)
 
 
-register_provider("tiny", TinyNetworks())
+register_provider("small", TinyNetworks())

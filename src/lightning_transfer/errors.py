@@ -12,6 +12,10 @@ class BackboneError(TransferError):
     """A network, stage or weights file that is unknown or does not fit."""
 
 
+class ProviderError(BackboneError):
+    """A network of a provider that is not known here, though it may be elsewhere."""
+
+
 class DataError(TransferError):
     """A folder of images, or one image, that cannot be used as it is."""
 

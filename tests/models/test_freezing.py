@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import tiny_networks  # noqa: F401
 from lightning_transfer import Backbone
 from lightning_transfer.models.freezing import freeze, frozen_parameters, is_trainable, parameter_groups, unfreeze
 
@@ -173,3 +174,12 @@ def test_whether_a_module_trains(network):
     assert is_trainable(network)
     assert not is_trainable(network[3])
     assert not is_trainable(nn.ReLU())
+
+
+def test_layer_decay_of_a_vit_is_timms():
+    """By its rule: 0 the patches, 1 … n the blocks, and the last norm with the head, which has the whole rate."""
+    stages = {**Backbone("small/vit_xs", None).stages, "head": nn.Linear(16, 2)}
+    groups = parameter_groups(stages, lr=1.0, layer_decay=0.7, weight_decay=0.01)
+    rates = {group["name"].removesuffix(".no_decay"): group["lr"] for group in groups}
+    numbers = {"patch_embed": 0, **{f"block{number}": number for number in range(1, 5)}, "norm": 5, "head": 5}
+    assert rates == pytest.approx({name: 0.7 ** (5 - number) for name, number in numbers.items()})

@@ -4,11 +4,31 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 from torchvision import models
 
 from lightning_transfer import Backbone
 from lightning_transfer.errors import BackboneError
 from lightning_transfer.models.saving import save_weights
+from tiny_networks import NETWORKS
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_transformers_and_their_pooling_are_kept_too(name, tmp_path):
+    torch.manual_seed(0)
+    backbone = Backbone(f"small/{name}", weights=None).eval()
+    for norm in backbone._native_pool[0].parameters():
+        nn.init.normal_(norm)
+    save_weights(backbone, tmp_path / "backbone.safetensors", {}, torch.float32)
+    missing, unexpected = NETWORKS[name]().load_state_dict(
+        load_file(tmp_path / "backbone.safetensors"), strict=False
+    )
+    assert unexpected == []
+    assert all("head" in key or "classifier" in key or "num_batches" in key or "index" in key for key in missing)
+    again = Backbone(f"small/{name}", weights=str(tmp_path / "backbone.safetensors")).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(backbone.native_pool()(backbone(images)), again.native_pool()(again(images)))
 
 
 @pytest.mark.parametrize(

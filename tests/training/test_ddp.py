@@ -26,7 +26,17 @@ def runs(image_folder, tmp_path_factory):
 
 def test_replicas_are_equal_after_each_epoch_of_each_run(runs):
     seen, _ = runs
-    names = ["joint", "accumulated", "whole", "adaptive", "averaged", "recipe", "recipe_from_1"]
+    names = [
+        "joint",
+        "accumulated",
+        "whole",
+        "adaptive",
+        "averaged",
+        "tokens",
+        "tokens_from_1",
+        "recipe",
+        "recipe_from_1",
+    ]
     names += [f"{kind}_from_{stopped}" for kind in ("whole", "adaptive") for stopped in STOPPED]
     assert seen.keys() == {*names, "not_wrapped_again"}
     for name in names:
@@ -64,7 +74,7 @@ def test_it_is_one_process_with_the_joint_batch(runs, quiet_trainer, image_folde
     )
 
 
-@pytest.mark.parametrize("kind", ["whole", "adaptive", "recipe"])
+@pytest.mark.parametrize("kind", ["whole", "adaptive", "tokens", "recipe"])
 @pytest.mark.parametrize("stopped", STOPPED)
 def test_a_resumed_run_is_the_whole_one(runs, kind, stopped):
     seen, out = runs

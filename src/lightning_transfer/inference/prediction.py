@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_transfer.data.decoding import MAX_PIXELS, Resize
 from lightning_transfer.data.image_list import ImageList
-from lightning_transfer.errors import ModuleError, TransferError
+from lightning_transfer.errors import ExtraError, ModuleError, ProviderError, TransferError
 from lightning_transfer.inference.module_class import find_class, rebuild
 from lightning_transfer.models.meta_init import meta_init
 from lightning_transfer.training.checkpoint_io import read_checkpoint
@@ -149,6 +149,8 @@ def load_classifier(
         DataError: max_pixels is no positive number.
         ModuleError: There is no such file, or it is not this library's, or it is damaged; names it. Or its class
             may not be imported, or cannot be built; names that.
+        ProviderError: Its network is of a provider that is not known here.
+        ExtraError: Its network is of a library that is not installed.
     """
     if max_pixels is not None:
         positive("max_pixels", max_pixels)
@@ -176,6 +178,8 @@ def load_classifier(
 def _damage_named(checkpoint: Mapping[str, Any], path: object) -> Iterator[None]:
     try:
         yield
+    except (ExtraError, ProviderError):
+        raise  # what the file needs is not here; it is not the file's fault
     except (TransferError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, KeyError):

@@ -9,6 +9,7 @@ import copy
 import difflib
 import hashlib
 from collections.abc import Mapping
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,8 @@ class Backbone(nn.Module):
     def native_pool(self) -> nn.Module:
         """Return a copy of what lies between the last stage and the network's own classifier; it gives (B, D).
 
+        It is in this backbone's mode, training or eval.
+
         Raises:
             BackboneError: The last stage was not kept, whose output it takes, or the weights lack its numbers.
         """
@@ -116,7 +119,7 @@ class Backbone(nn.Module):
                 f'{self.name} has no pool="native" here, since {self._no_native_pool}: take another pool, such as '
                 '"avg".'
             )
-        return copy.deepcopy(self._native_pool[0])
+        return copy.deepcopy(self._native_pool[0]).train(self.training)
 
     def load_native_pool(self, state: Mapping[str, Tensor], origin: str) -> None:
         """Give the network's own pooling its numbers, where it has any and they come from elsewhere.
@@ -211,7 +214,7 @@ class Backbone(nn.Module):
         """
         self.check_size(image_size)
         # Not of its state_dict, which lacks some buffers, such as Swin V2's table of places.
-        weightless = {key: value.to("meta") for key, value in (*self.named_parameters(), *self.named_buffers())}
+        weightless = {key: value.to("meta") for key, value in chain(self.named_parameters(), self.named_buffers())}
         image = torch.empty((1, 3, image_size, image_size), dtype=torch.uint8, device="meta")
         try:
             with eval_mode(self), torch.no_grad():

@@ -118,7 +118,8 @@ def parameter_groups(
     Args:
         stages: Names and modules, from the input to the output.
         lr: Learning rate of the last stage, commonly the head.
-        layer_decay: Factor of the learning rate from each stage to the one before it.
+        layer_decay: Factor of the learning rate from each stage to the one before it. A stage of vectors alone,
+            such as the norm that ends a transformer, has the rate of the stage after it, as in timm.
         weight_decay: Of matrices and kernels.
 
     Returns:
@@ -129,8 +130,9 @@ def parameter_groups(
     [('body', 0.05), ('head', 0.1), ('head.no_decay', 0.1)]
     """
     groups: list[dict[str, Any]] = []
-    for depth, (name, module) in zip(range(len(stages) - 1, -1, -1), stages.items(), strict=True):
-        rate = lr * layer_decay**depth
+    rates = _rates(stages, lr, layer_decay)
+    for name, module in stages.items():
+        rate = rates[name]
         decayed = [parameter for parameter in module.parameters() if parameter.ndim > 1]
         vectors = [parameter for parameter in module.parameters() if parameter.ndim <= 1]
         if decayed:
@@ -138,3 +140,13 @@ def parameter_groups(
         if vectors:
             groups.append({"name": f"{name}.no_decay", "params": vectors, "lr": rate, "weight_decay": 0.0})
     return groups
+
+
+def _rates(stages: Stages, lr: float, layer_decay: float) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    depth = 0
+    for name, module in reversed(list(stages.items())):
+        if rates and any(parameter.ndim > 1 for parameter in module.parameters()):
+            depth += 1
+        rates[name] = lr * layer_decay**depth
+    return rates

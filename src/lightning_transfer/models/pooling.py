@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal, get_args
 
 import torch
@@ -116,7 +117,7 @@ def make_pool(
 
 def _width_of(native: nn.Module, in_shape: Sequence[int]) -> int:
     """The width that a network's own pooling gives; computes nothing."""
-    weightless = {key: value.to("meta") for key, value in (*native.named_parameters(), *native.named_buffers())}
+    weightless = {key: value.to("meta") for key, value in chain(native.named_parameters(), native.named_buffers())}
     training = native.training
     with torch.no_grad():
         out: Tensor = torch.func.functional_call(

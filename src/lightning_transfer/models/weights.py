@@ -174,7 +174,8 @@ def load_weights(
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    return chain(module.named_parameters(), module.named_buffers())
+    """All under each of their names, as in a state dict: layers may share one."""
+    return chain(module.named_parameters(remove_duplicate=False), module.named_buffers(remove_duplicate=False))
 
 
 def _keys_of(network: nn.Module, parts: Iterable[nn.Module]) -> set[str]:

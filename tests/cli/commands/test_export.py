@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils._sympy.numbers import int_oo
 
 import lightning_transfer
+import tiny_networks  # noqa: F401  # makes "small/vit_xs" known
 import tiny_vit  # noqa: F401  # registers tiny/vit
 from conftest import draw_image
 from lightning_transfer import FeatureClassifier, load_classifier
@@ -110,8 +111,13 @@ def metadata(path, form):
     [
         ("onnx", "resnet18", "avg"),
         ("torch_export", "vgg11", "flatten"),
-        ("onnx", "tiny/vit", "class_token+avg"),
-        ("torch_export", "tiny/vit", "native"),
+        ("onnx", "small/vit_xs", "class_token+avg"),
+        ("onnx", "small/swin_xs", "native"),
+        ("onnx", "small/convnext_xs", "native"),
+        pytest.param("torch_export", "small/vit_xs", "native", marks=pytest.mark.nightly),
+        pytest.param("onnx", "small/maxvit_xs", "native", marks=pytest.mark.nightly),
+        pytest.param("onnx", "small/swin_v2_xs", "native", marks=pytest.mark.nightly),
+        pytest.param("onnx", "vit_b_32", "native", marks=pytest.mark.nightly),
         pytest.param("onnx", "vgg11", "flatten", marks=pytest.mark.nightly),
         pytest.param("onnx", "mobilenet_v3_small", "flatten", marks=pytest.mark.nightly),
         pytest.param("torch_export", "resnet18", "avg", marks=pytest.mark.nightly),

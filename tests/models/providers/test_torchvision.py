@@ -34,8 +34,8 @@ def lively(name):
     """The untouched network with numbers that make every layer matter, BatchNorm's statistics those of images."""
     network = empty(name).eval()
     generator = torch.Generator().manual_seed(0)
-    state = {}
-    for key, value in network.state_dict().items():
+    state = network.state_dict()
+    for key, value in state.items():
         last = key.rpartition(".")[2]
         if not value.is_floating_point():
             state[key] = torch.zeros(value.shape, dtype=value.dtype) if value.is_meta else value

@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from torch import Tensor, nn
 
-from lightning_transfer.errors import BackboneError
+from lightning_transfer.errors import BackboneError, ProviderError
 
 Stages = Mapping[str, nn.Module]
 
@@ -145,7 +145,7 @@ def provider_of(name: str) -> tuple[Provider, str]:
     """Return the provider of a network, and the provider's own name for it.
 
     Raises:
-        BackboneError: No provider has that prefix.
+        ProviderError: No provider has that prefix.
 
     >>> provider, own_name = provider_of("vgg16")
     >>> type(provider).__name__, own_name
@@ -157,8 +157,9 @@ def provider_of(name: str) -> tuple[Provider, str]:
         return _registered[key], own
     if key not in BUILT_IN:
         known = ", ".join(prefix for prefix in (*BUILT_IN, *_registered) if prefix)
-        raise BackboneError(
-            f"There is no provider {key!r} for {name!r}: wanted a name of torchvision, or one after {known}."
+        raise ProviderError(
+            f"There is no provider {key!r} for {name!r}: wanted a name of torchvision, or one after {known}. "
+            "One of your own has to be made known first: register_provider."
         )
     module = import_module(f"lightning_transfer.models.providers.{BUILT_IN[key]}")
     return cast(Provider, module.PROVIDER), own
