@@ -129,7 +129,9 @@ def make_stages(network: Any, plan: Plan, pool_parts: Collection[str]) -> dict[s
     for name, paths in plan.stages.items():
         modules = {path.replace(".", "_"): network.get_submodule(path) for path in paths}
         if plan.with_rope.issuperset(paths):
-            stages[name] = RotaryBlocks(modules.values(), network.rope, prefix_tokens, has_learned_rope(network))
+            # A copy, since the modes of frozen stages are not those of the others.
+            rope = network.rope if has_learned_rope(network) else copy.deepcopy(network.rope)
+            stages[name] = RotaryBlocks(modules.values(), rope, prefix_tokens, has_learned_rope(network))
         elif len(modules) == 1:
             (stages[name],) = modules.values()
         else:
@@ -151,6 +153,8 @@ def _before(network: Any, plan: Plan, pool_parts: Collection[str]) -> nn.Module:
         name: nn.Sequential() if name in containers else nn.Identity() if name in later else child
         for name, child in network._modules.items()
     }
+    if plan.with_rope:
+        shallow._modules["rope"] = None  # the blocks have it
     return shallow
 
 
