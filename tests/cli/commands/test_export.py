@@ -16,7 +16,6 @@ from torch.utils._sympy.numbers import int_oo
 
 import lightning_transfer
 import tiny_networks  # noqa: F401  # makes "small/vit_xs" known
-import tiny_vit  # noqa: F401  # registers tiny/vit
 from conftest import draw_image
 from lightning_transfer import FeatureClassifier, load_classifier
 from lightning_transfer.cli.commands.export import export
