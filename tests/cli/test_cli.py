@@ -406,8 +406,8 @@ def test_on_bad_image_skip_goes_on(command, small, tmp_path):
 def test_summary_prints_the_table(command, capsys):
     assert command("summary", "--backbone", "squeezenet1_1", "--image_size", "64") == 0
     assert "722,496" in capsys.readouterr().out
-    assert command("summary", "--backbone", "vit_b_16") == 1
-    assert "built of attention" in capsys.readouterr().err
+    assert command("summary", "--backbone", "vit_b_16", "--image_size", "150") == 1
+    assert "image_size=150 is no multiple of 16: pass 144 or 160" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

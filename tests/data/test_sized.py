@@ -98,7 +98,7 @@ def test_other_peoples_module_without_a_backbone_leaves_it_unknown(image_folder,
             return None
 
         def configure_optimizers(self):
-            return None
+            return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
 
     with pytest.raises(DataError, match="image_size=None of ImageFolderDataModule"):
         quiet_trainer(max_epochs=1).fit(Theirs(), images_of(image_folder))
