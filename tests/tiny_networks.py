@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torchvision.models import ConvNeXt, MaxVit, SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
-from lightning_transfer.models.providers.provider import Preprocessing, Provider, register_provider
+from lightning_transfer.models.providers.provider import Preprocessing, Provider, provider_of, register_provider
 from lightning_transfer.models.providers.torchvision import TorchvisionProvider
 from lightning_transfer.models.providers.torchvision_transformers import any_partition
 
@@ -46,6 +47,16 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "swin_xs": lambda: SwinTransformer(**SWIN),
     "vit_xs": vit,
 }
+
+
+def numbers_of(name: str) -> dict[str, Tensor]:
+    """A state dict with numbers of its own everywhere; of "small/vit_xs" or of a network of torchvision's."""
+    generator = torch.Generator().manual_seed(0)
+    provider, own_name = provider_of(name)
+    return {
+        key: torch.rand(value.shape, generator=generator) + 1 if value.is_floating_point() else value
+        for key, value in provider.build(own_name).state_dict().items()
+    }
 
 
 class TinyNetworks(TorchvisionProvider):

@@ -11,10 +11,10 @@ from pooch import HTTPDownloader
 from safetensors.torch import save_file
 from torchvision import models
 
-from lightning_transfer import Backbone, FeatureClassifier
+from lightning_transfer import Backbone
 from lightning_transfer.errors import BackboneError, DownloadError
 from lightning_transfer.models.providers.torchvision import DIGEST, PROVIDER
-from tiny_networks import NETWORKS
+from tiny_networks import numbers_of
 
 CLASSIFIERS = {"squeezenet1_1": "classifier.", "resnet18": "fc."}
 
@@ -22,8 +22,7 @@ CLASSIFIERS = {"squeezenet1_1": "classifier.", "resnet18": "fc."}
 def state_of(name):
     """A network's numbers, BatchNorm's statistics made to matter."""
     with torch.device("meta"):
-        initialise = {"init_weights": True} if name == "googlenet" else {}
-        network = models.get_model(name, weights=None, **initialise)
+        network = models.get_model(name, weights=None)
     generator = torch.Generator().manual_seed(0)
     state = network.to_empty(device="cpu").state_dict()
     for value in state.values():
@@ -89,112 +88,11 @@ def test_mnasnet_loads_from_a_plain_dict(tmp_path):
 
 @pytest.mark.parametrize("name", ["resnet18", "small/swin_xs", "small/vit_xs", "small/convnext_xs"])
 def test_loading_draws_no_random_numbers(tmp_path, name):
-    state = small_state(name) if name.startswith("small/") else state_of(name)
+    state = numbers_of(name) if name.startswith("small/") else state_of(name)
     path = save(tmp_path / "a.pth", state)
     before = torch.random.get_rng_state()
     Backbone(name, path)
     assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def small_state(name):
-    """Of a tiny network, with numbers of its own everywhere."""
-    generator = torch.Generator().manual_seed(0)
-    state = NETWORKS[name.removeprefix("small/")]().state_dict()
-    return {
-        key: torch.rand(value.shape, generator=generator) + 1 if value.is_floating_point() else value
-        for key, value in state.items()
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "other"),
-    [
-        ("small/vit_xs", {"heads.0.weight": (5, 16), "heads.3.bias": (2,)}),
-        ("small/swin_v2_xs", {"head.fc.weight": (5, 64), "head.norm.bias": (64,)}),
-        ("small/maxvit_xs", {"classifier.7.weight": (5, 16)}),
-        ("small/convnext_xs", {"classifier.0.weight": (5, 64), "classifier.0.bias": (5,)}),
-        ("squeezenet1_1", {"classifier.2.new.weight": (5, 512)}),
-        ("googlenet", {"aux1.fc3.bias": (5,), "fc.1.weight": (5, 1024)}),
-    ],
-)
-def test_a_file_may_have_any_other_classifier(tmp_path, name, other):
-    whole = small_state(name) if name.startswith("small/") else state_of(name)
-    beside = ("heads.", "head.", "classifier.", "fc.", "aux1.", "aux2.")
-    stages = without(whole, *beside)
-    assert len(stages) < len(whole)
-    for number, state in enumerate(
-        (whole, stages, stages | {key: torch.ones(size) for key, size in other.items()})
-    ):
-        assert_same_numbers(Backbone(name, save(tmp_path / f"{number}.pth", state)), stages)
-
-
-@pytest.mark.parametrize(
-    ("name", "key"),
-    [
-        ("small/vit_xs", "encoder.layers.encoder_layer_4.ln_1.weight"),
-        ("small/swin_xs", "features.1.0.attn.logit_scale"),
-        ("small/convnext_xs", "features.1.0.block.1.weight"),  # a layer without numbers
-        ("resnet18", "layer1.0.relu.weight"),
-        ("resnet18", "conv2.weight"),
-    ],
-)
-def test_what_belongs_to_no_classifier_is_unexpected(tmp_path, name, key):
-    state = small_state(name) if name.startswith("small/") else state_of(name)
-    state[key] = torch.ones(3)
-    with pytest.raises(BackboneError, match=rf"1 unexpected \({re.escape(key)}\)"):
-        Backbone(name, save(tmp_path / "a.pth", state))
-
-
-@pytest.mark.parametrize(
-    ("name", "norm"), [("small/convnext_xs", "classifier.0"), ("small/maxvit_xs", "classifier.2")]
-)
-def test_the_native_pool_has_the_files_numbers_or_is_refused(tmp_path, name, norm):
-    state = small_state(name)
-    pool = Backbone(name, save(tmp_path / "whole.pth", state)).native_pool()
-    for part in ("weight", "bias"):
-        assert [value for value in pool.state_dict().values() if torch.equal(value, state[f"{norm}.{part}"])]
-
-    own = {f"{norm}.weight": torch.ones(2, 3), f"{norm}.bias": torch.ones(2)}
-    for number, beside in enumerate(({}, own)):
-        path = save(tmp_path / f"{number}.pth", without(state, "classifier.") | beside)
-        backbone = Backbone(name, path)
-        assert not backbone.has_native_pool
-        with pytest.raises(BackboneError, match=rf"{number}\.pth has no {norm}\.weight .*: take another pool"):
-            backbone.native_pool()
-        arguments = {"weights": path, "num_classes": 2, "image_size": 32}
-        with pytest.raises(BackboneError, match='has no pool="native" here'):
-            FeatureClassifier(name, pool="native", **arguments)
-        FeatureClassifier(name, pool="avg", **arguments)
-
-
-def test_the_native_pool_needs_the_last_stage():
-    assert Backbone("small/vit_xs", None, last_stage="norm").has_native_pool
-    cut = Backbone("small/vit_xs", None, last_stage="block4")
-    with pytest.raises(BackboneError, match="the stage after block4, which is not kept: take another pool"):
-        cut.native_pool()
-    with pytest.raises(BackboneError, match="the stages from norm on, which are cut off"):
-        Backbone("small/vit_xs", None).split("norm")[0].native_pool()
-
-
-def test_a_run_that_begins_with_a_checkpoint_has_its_native_pool(tmp_path, quiet_trainer):
-    first = FeatureClassifier(
-        "small/convnext_xs",
-        weights=save(tmp_path / "a.pth", small_state("small/convnext_xs")),
-        num_classes=2,
-        image_size=32,
-        pool="native",
-    )
-    trainer = quiet_trainer()
-    trainer.strategy.connect(first)
-    first.class_names, first.resize = ("cats", "dogs"), "squash"
-    trainer.save_checkpoint(tmp_path / "first.ckpt")
-    second = FeatureClassifier(
-        "small/convnext_xs", num_classes=3, image_size=64, pool="native", init_from=str(tmp_path / "first.ckpt")
-    )
-    assert [tuple(value.shape) for value in second.head.pool.state_dict().values()] == [(64,), (64,)]
-    for one, other in zip(first.head.pool.parameters(), second.head.pool.parameters(), strict=True):
-        assert torch.equal(one, other)
-        assert not other.requires_grad
 
 
 def test_a_file_of_another_network_is_told_key_by_key(tmp_path):

@@ -64,9 +64,8 @@ class Backbone(nn.Module):
         self._no_native_pool = ""  # why there is none
         provider, own_name = provider_of(name)
         provider.check_name(own_name)
-        pretrained = (
-            None if weights is None or do_weights_follow() else find_weights(name, provider, own_name, weights)
-        )
+        random = weights is None or do_weights_follow()
+        pretrained = None if random else find_weights(name, provider, own_name, weights)
         if pretrained is None:
             network = provider.build(own_name)
         else:
@@ -115,10 +114,8 @@ class Backbone(nn.Module):
             BackboneError: The last stage was not kept, whose output it takes, or the weights lack its numbers.
         """
         if self._no_native_pool:
-            raise BackboneError(
-                f'{self.name} has no pool="native" here, since {self._no_native_pool}: take another pool, such as '
-                '"avg".'
-            )
+            no_pool = f'{self.name} has no pool="native" here, since {self._no_native_pool}'
+            raise BackboneError(f'{no_pool}: take another pool, such as "avg".')
         return copy.deepcopy(self._native_pool[0]).train(self.training)
 
     def load_native_pool(self, state: Mapping[str, Tensor], origin: str) -> None:
@@ -129,13 +126,12 @@ class Backbone(nn.Module):
             origin: Where they come from, for the error of `native_pool`.
         """
         (pool,) = self._native_pool
-        lacking = [
-            key for key, own in pool.state_dict().items() if key not in state or state[key].shape != own.shape
-        ]
+        own = pool.state_dict()
+        lacking = [key for key in own if key not in state or state[key].shape != own[key].shape]
         if lacking:
             self._no_native_pool = self._no_native_pool or f"{origin} has no {lacking[0]} of the right shape"
         else:
-            pool.load_state_dict({key: state[key] for key in pool.state_dict()}, assign=True)
+            pool.load_state_dict({key: state[key] for key in own}, assign=True)
 
     @property
     def stage_names(self) -> tuple[str, ...]:
