@@ -64,7 +64,7 @@ def test_the_reports_numbers_are_those_of_the_checkpoints(compared, folder, regi
     out, outcomes = compared
     samples = scan_folder(folder).splits["test"]
     images = torch.stack(
-        [to_tensor(resize_image(load_image(folder / path), 150, "squash")) for path in samples.paths]
+        [to_tensor(resize_image(load_image(folder / path), 224, "squash")) for path in samples.paths]
     )
     model = best(out, regime)
     with (
@@ -214,7 +214,7 @@ def test_changed_images_or_options_are_another_comparison(compared, folder, tmp_
         compare(str(copied), **SMALL, out=str(named))
     with pytest.raises(DataError, match="with duplicates=drop and not keep: pass another out"):
         compare(str(folder), **SMALL, out=str(out), options=DataOptions(duplicates="keep"))
-    with pytest.raises(DataError, match="image_size=150 and not 64, images="):
+    with pytest.raises(DataError, match="image_size=224 and not 64, images="):
         compare(str(folder), **SMALL, out=str(out), options=DataOptions(image_size=64))
 
 

@@ -44,7 +44,7 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Cut into patches and embed."""
         patches = self.conv_proj(images)
-        class_tokens = self.class_token.expand(len(images), -1, -1)
+        class_tokens = self.class_token.expand(images.shape[0], -1, -1)
         tokens = torch.cat([class_tokens, patches.flatten(2).transpose(1, 2)], dim=1)
         embedded: Tensor = self.dropout(tokens + self._positions(*patches.shape[2:]))
         return embedded
