@@ -54,6 +54,11 @@ class SketchDataModule(ImageDataModule):
         return SketchFolder(self.root, self._draw, self.samples, self.known_size(), self.drawing_seed)
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """See `ImageDataModule`; without the functions that draw, which the class names."""
+        return {name: value for name, value in super().arguments.items() if name != "draw"}
+
+    @property
     def boxes(self) -> dict[str, Box]:
         """Where the animal or thing is, by image path below `root`: left, top, right, bottom in pixels."""
         return self.sketches.boxes()
