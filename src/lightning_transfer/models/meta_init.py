@@ -35,9 +35,14 @@ class meta_init(TorchFunctionMode):  # noqa: N801  # used as a context manager, 
         kwargs = dict(kwargs or {})
         if func in RANDOM:  # of a parameter that was made in another way
             return args[0]
-        if func is torch.empty:
+        # timm's hybrids pass an image of zeros through their first layers, to see what shape comes out.
+        if func is torch.empty or (func is torch.zeros and _has_four_axes(args)):
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
+
+
+def _has_four_axes(sizes: tuple[Any, ...]) -> bool:
+    return len(sizes[0] if len(sizes) == 1 and isinstance(sizes[0], list | tuple) else sizes) == 4
 
 
 def fill_buffers(network: nn.Module) -> None:
