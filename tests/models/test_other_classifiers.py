@@ -82,9 +82,7 @@ def test_the_native_pool_has_the_files_numbers_or_is_refused(tmp_path, name, nor
         path = save(tmp_path / f"{number}.safetensors", without(state, "classifier.") | beside)
         backbone = Backbone(name, path)
         assert not backbone.has_native_pool
-        with pytest.raises(
-            BackboneError, match=rf"has no {norm}\.weight of .*: take another pool"
-        ):
+        with pytest.raises(BackboneError, match=rf"has no {norm}\.weight of .*: take another pool"):
             backbone.native_pool()
         arguments = {"weights": path, "num_classes": 2, "image_size": 32}
         with pytest.raises(BackboneError, match='has no pool="native" here'):

@@ -64,8 +64,8 @@ class Backbone(nn.Module):
         self._no_native_pool = ""  # why there is none
         provider, own_name = provider_of(name)
         provider.check_name(own_name)
-        random = weights is None or do_weights_follow()
-        pretrained = None if random else find_weights(name, provider, own_name, weights)
+        named = None if do_weights_follow() else weights
+        pretrained = None if named is None else find_weights(name, provider, own_name, named)
         if pretrained is None:
             network = provider.build(own_name)
         else:
