@@ -171,6 +171,7 @@ def test_hooks_given_as_functions_are_called(fit):
 
 
 def test_the_monitors_log(fit):
+    pytest.importorskip("psutil", reason="Lightning's DeviceStatsMonitor needs psutil on a processor")
     logger = CSVLogger("csv")
     fit(
         LearningRateMonitor("epoch"),
